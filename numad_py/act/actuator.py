@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Carry out a Plan on the live machine, and be back by a deadline."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from numad_py.act.batch_size import BatchSize
+from numad_py.act.pages import Sizes
+from numad_py.act.reclaim import Reclaim
+from numad_py.act.transfer import Transfer
+from numad_py.kernel import proc_status
+from numad_py.kernel.identity import OpenProcess
+from numad_py.model import Ending, MovePages, Outcome, Plan
+from numad_py.roles import Actuator
+from numad_py.workers import Unfinished, Workers
+
+THREADS = 2
+
+
+class LiveActuator(Actuator):
+    """Moves pages of other processes with move_pages(2) and migrate_pages(2).
+
+    Needs CAP_SYS_PTRACE over the processes of others; without it their moves
+    end as refused. What it did not get to by the deadline stands in the
+    Outcome; nothing queues.
+    """
+
+    def __init__(
+        self, workers: Workers, sizes: Sizes, *, deadline_s: float = 0.5, root: Path = Path("/")
+    ) -> None:
+        self._workers = workers
+        self._sizes = sizes
+        self._deadline_s = deadline_s
+        self._reclaim = Reclaim(root)
+        self._batch = BatchSize(sizes.base_bytes)
+
+    def move(self, plan: Plan) -> tuple[Outcome, ...]:
+        deadline_s = time.monotonic() + self._deadline_s
+        outcomes: list[Outcome] = []
+        for move in plan.moves:
+            now_s = time.monotonic()
+            share_s = (deadline_s - now_s) / (len(plan.moves) - len(outcomes))
+            outcomes.append(self._one(move, now_s, now_s + share_s))
+        return tuple(outcomes)
+
+    def _one(self, move: MovePages, began_s: float, deadline_s: float) -> Outcome:
+        refused = self._refused(move)
+        if refused is not None:
+            return refused
+        try:
+            process = OpenProcess(move.process)
+        except ProcessLookupError as error:
+            return Outcome(Ending.GONE, detail=str(error))
+        except PermissionError as error:
+            return Outcome(Ending.REFUSED, detail=str(error))
+        transfer = Transfer(move, process, self._sizes, self._batch, self._reclaim, deadline_s=deadline_s)
+        if self._carry_out(move, transfer):
+            process.close()  # else a call that has not returned still needs it
+        return transfer.outcome(time.monotonic() - began_s)
+
+    def _refused(self, move: MovePages) -> Outcome | None:
+        """Check the cpuset as it is now: the snapshot may be older than the operator's word."""
+        try:
+            allowed = proc_status.read(move.process.pid).nodes_allowed
+        except (ProcessLookupError, FileNotFoundError) as error:
+            return Outcome(Ending.GONE, detail=str(error))
+        outside = sorted(set(move.targets) - set(allowed))
+        if not outside:
+            return None
+        return Outcome(Ending.REFUSED, detail=f"node {outside[0]} is outside the cpuset of the process")
+
+    def _carry_out(self, move: MovePages, transfer: Transfer) -> bool:
+        """Let workers do it; say whether all of them came back."""
+        self._reclaim.begin()
+        calls: list[Callable[[], None]] = [
+            partial(transfer.by_pages, index) for index in range(len(transfer.chunks))
+        ]
+        if transfer.fits_one_call:
+            calls = [transfer.by_process]
+        results = self._workers.run([(move.process, call) for call in calls], threads=THREADS)
+        for result in results:
+            if isinstance(result, Unfinished):
+                transfer.end(Ending.STUCK, result.value)
+            elif isinstance(result, OSError):
+                transfer.end_by(result)
+        return Unfinished.STUCK not in results

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""One move under way: its pages sent batch by batch, every one accounted for.
+
+Problem: one call that moves a process blocks it for seconds, ends at the first
+page that cannot move, and says little about the rest.
+Primitive: a batch of pages of one size, moved in a call of some 20 ms; where the
+call did not say that all arrived, the kernel is asked again where each page is,
+and what stayed is tried once more.
+Application: the ranges are cut into chunks of address space, which workers take
+in order until the ranges, the bytes allowed, or the time are used up.
+"""
+
+import errno
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numad_py.act.batch_size import TARGET_S, BatchSize
+from numad_py.act.pages import Pages, Sizes, misplaced
+from numad_py.act.reclaim import Reclaim
+from numad_py.kernel import migration, placement
+from numad_py.kernel.identity import OpenProcess, Still
+from numad_py.model import Addresses, Ending, MovePages, Outcome
+
+CHUNK_BYTES = 32 << 20
+
+_NOT_ALIKE = {Still.GONE: Ending.GONE, Still.EXECED: Ending.UNKNOWN}
+
+
+class Transfer:
+    """Carries out one move; several workers may take chunks of it at once."""
+
+    def __init__(
+        self,
+        move: MovePages,
+        process: OpenProcess,
+        sizes: Sizes,
+        batch: BatchSize,
+        reclaim: Reclaim,
+        *,
+        deadline_s: float,
+    ) -> None:
+        self.chunks = list(_chunks(move, max(CHUNK_BYTES, sizes.huge_bytes)))
+        self._move = move
+        self._process = process
+        self._sizes = sizes
+        self._batch = batch
+        self._reclaim = reclaim
+        self._deadline_s = deadline_s
+        self._lock = threading.Lock()
+        self._left_bytes = move.limit_bytes
+        self._done = [False] * len(self.chunks)
+        self._ending: tuple[Ending, str] | None = None
+        self._moved_bytes = 0
+        self._failed: Counter[str] = Counter()
+        self._stayed: list[tuple[Addresses, int]] = []
+        self._call_s: list[float] = []
+        self._suspecting = True  # huge pages, where only trying can tell
+
+    def end(self, ending: Ending, detail: str = "") -> None:
+        """Let every worker stop before its next call; the first reason stands."""
+        with self._lock:
+            self._ending = self._ending or (ending, detail)
+
+    def end_by(self, error: OSError) -> None:
+        """Stop because the kernel said no."""
+        kinds = {errno.ESRCH: Ending.GONE, errno.ENOENT: Ending.GONE, errno.ENOMEM: Ending.NO_ROOM}
+        self.end(kinds.get(error.errno or 0, Ending.REFUSED), str(error))
+
+    @property
+    def fits_one_call(self) -> bool:
+        """Whether migrate_pages may carry it out: all of the process, in one short call."""
+        pages = self._move.limit_bytes / self._sizes.base_bytes
+        short = pages * self._batch.page_s(self._sizes.base_bytes) <= TARGET_S
+        return self._move.whole and len(self._move.targets) == 1 and short
+
+    def by_process(self) -> None:
+        """Move everything at once with migrate_pages, and ask what stayed."""
+        before = _bytes(self._misplaced(self.chunks))
+        if not self._may_go_on():
+            return
+        began_s = time.monotonic()
+        migration.migrate_pages(self._move.process.pid, self._move.sources, self._move.targets[0])
+        self._call_s.append(time.monotonic() - began_s)
+        stayed = list(self._misplaced(self.chunks))
+        if not self._alike():
+            return
+        self._moved_bytes += before - _bytes(stayed)
+        for pages in stayed:
+            self._set_aside(pages, pages.address, np.full(len(pages.address), migration.UNTOUCHED, np.int32))
+        self._done = [True] * len(self.chunks)
+
+    def by_pages(self, index: int) -> None:
+        """Move what one chunk has in the wrong place with move_pages."""
+        if self._ending is None:
+            for pages in self._misplaced(self.chunks[index : index + 1]):
+                self._send(pages)
+            self._done[index] = self._ending is None
+
+    def _misplaced(self, chunks: list[tuple[int, int, int]]) -> Iterator[Pages]:
+        move = self._move
+        for chunk in chunks:
+            sizes = self._sizes if self._suspecting else replace(self._sizes, huge_bytes=0)
+            yield from misplaced(
+                move.process.pid, chunk, sizes, self._process.pagemap, move.sources, move.targets
+            )
+
+    def _send(self, pages: Pages) -> None:
+        begin = 0
+        while begin < len(pages.address) and self._may_go_on():
+            count = self._take(self._batch.pages(pages.page_bytes), pages.page_bytes)
+            if not count:
+                self.end(Ending.LIMIT)
+                return
+            batch = pages.address[begin : begin + count]
+            begin += count
+            moved_bytes = self._send_batch(pages, batch)
+            with self._lock:
+                self._moved_bytes += moved_bytes
+                self._left_bytes += count * pages.page_bytes - moved_bytes
+
+    def _take(self, most: int, page_bytes: int) -> int:
+        """Take up to so many pages out of what may still move."""
+        with self._lock:
+            pages = min(most, self._left_bytes // page_bytes)
+            self._left_bytes -= pages * page_bytes
+            return pages
+
+    def _may_go_on(self) -> bool:
+        if self._ending is None and time.monotonic() >= self._deadline_s:
+            self.end(Ending.DEADLINE)
+        if self._ending is None and self._reclaim.hurts():
+            self.end(Ending.NO_ROOM, "the target would reclaim what is in use")
+        return self._ending is None and self._alike()
+
+    def _alike(self) -> bool:
+        """Whether it is still the process, and the memory, that the move was meant for."""
+        still = self._process.still()
+        if still is not Still.SAME:
+            self.end(_NOT_ALIKE[still], still.value)
+        return still is Still.SAME
+
+    def _send_batch(self, pages: Pages, batch: Addresses) -> int:
+        """Move one batch; give the bytes that arrived, as far as they are known."""
+        arrived, status = self._twice(pages, batch)
+        if not self._alike():
+            return 0
+        # Every further address of a huge page is busy, isolated by the first: some were met unawares.
+        self._suspecting |= bool(2 * (status[arrived] == -errno.EBUSY).sum() > len(batch))
+        stayed = ~arrived & (status != -errno.ENOENT)
+        self._set_aside(pages, batch[stayed], status[stayed])
+        if pages.suspect:
+            return self._finish_suspects(pages, batch[arrived])
+        return int(arrived.sum()) * pages.page_bytes
+
+    def _twice(self, pages: Pages, batch: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+        """Move a batch, and once more what stayed; tell who arrived, and each page's status."""
+        arrived = np.zeros(len(batch), bool)
+        status = np.full(len(batch), migration.UNTOUCHED, np.int32)
+        for _ in range(2):
+            rest = np.flatnonzero(~arrived)
+            left, status[rest] = self._call(pages, batch[rest])
+            if left == 0 and (status[rest] == pages.target).all():
+                return np.ones(len(batch), bool), status
+            where = placement.nodes_of(self._move.process.pid, batch)
+            arrived = where == pages.target
+            status[where < 0] = -errno.ENOENT  # freed meanwhile
+            if self._ending or not (~arrived & (where >= 0)).any():
+                break
+        return arrived, status
+
+    def _call(self, pages: Pages, addresses: Addresses) -> tuple[int, NDArray[np.int32]]:
+        began_s, began_cpu_s = time.monotonic(), time.thread_time()
+        left, status = migration.move_pages(self._move.process.pid, addresses, pages.target)
+        took_s = time.monotonic() - began_s
+        self._batch.learn(pages.page_bytes, len(addresses), time.thread_time() - began_cpu_s)
+        with self._lock:
+            self._call_s.append(took_s)
+        return left, status
+
+    def _finish_suspects(self, pages: Pages, first: Addresses) -> int:
+        """Where the second page followed the first a huge page moved; elsewhere move the rest."""
+        base = self._sizes.base_bytes
+        followed = placement.nodes_of(self._move.process.pid, first + np.uint64(base)) == pages.target
+        self._suspecting = bool(followed.any())
+        rest = first[~followed][:, None] + np.arange(base, pages.page_bytes, base, dtype=np.uint64)
+        with self._lock:  # _send takes these bytes itself
+            self._left_bytes += rest.size * base
+        self._send(Pages(rest.ravel(), base, pages.target))
+        with self._lock:
+            self._left_bytes -= rest.size * base
+        return int(followed.sum()) * pages.page_bytes + len(rest) * base
+
+    def _set_aside(self, pages: Pages, addresses: Addresses, status: NDArray[np.int32]) -> None:
+        """Count by errno the pages that stayed, and remember where they are."""
+        if not len(addresses):
+            return
+        with self._lock:
+            for value, count in Counter(status.tolist()).items():
+                self._failed[errno.errorcode.get(-value, "unmovable")] += count
+            self._stayed.append((addresses, pages.page_bytes))
+
+    def outcome(self, took_s: float) -> Outcome:
+        """Say what came of it."""
+        ending, detail = self._ending or (Ending.DONE, "")
+        left = [chunk[0] for chunk, done in zip(self.chunks, self._done, strict=True) if not done]
+        stayed_start, stayed_end = _joined(self._stayed)
+        return Outcome(
+            ending,
+            self._moved_bytes,
+            dict(sorted(self._failed.items())),
+            stayed_start,
+            stayed_end,
+            left[0] if left else self.chunks[-1][1] if self.chunks else 0,
+            took_s,
+            tuple(self._call_s),
+            detail,
+        )
+
+
+def _joined(stayed: list[tuple[Addresses, int]]) -> tuple[Addresses, Addresses]:
+    """Give the fewest ranges that hold these pages, ascending."""
+    if not stayed:
+        return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+    start = np.concatenate([address for address, _ in stayed])
+    end = np.concatenate([address + np.uint64(size) for address, size in stayed])
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    gap = start[1:] != end[:-1]
+    return start[np.concatenate([[True], gap])], end[np.concatenate([gap, [True]])]
+
+
+def _bytes(found: Iterable[Pages]) -> int:
+    return sum(len(pages.address) * pages.page_bytes for pages in found)
+
+
+def _chunks(move: MovePages, chunk_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """Cut the ranges at multiples of the chunk size, so that no huge page is cut: start, end, page size."""
+    columns = (move.start.tolist(), move.end.tolist(), move.page_bytes.tolist())
+    for start, end, page_bytes in zip(*columns, strict=True):
+        begin = start
+        while begin < end:
+            stop = min(end, begin // chunk_bytes * chunk_bytes + chunk_bytes)
+            yield begin, stop, page_bytes
+            begin = stop

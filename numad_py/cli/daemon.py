@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""``numad-py daemon``: watch the labelled jobs, and repair their placement."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from numad_py.cli.size import mebibytes
+from numad_py.daemon import config, log, service
+
+
+def daemon(  # noqa: PLR0913 - one argument an option
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop after the first turn with something to do.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be moved; move nothing.")
+    ] = False,
+    foreground: Annotated[
+        bool,
+        typer.Option(
+            "--foreground", help="Log for a terminal, with clock and colours, instead of for the journal."
+        ),
+    ] = False,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help=f"Configuration file; conf.d/*.yaml beside it counts too. Default: {config.DEFAULT_PATH}, if it is there.",
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool,
+        typer.Option(
+            "--check-config", help="Print the effective configuration with each key's origin, and stop."
+        ),
+    ] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(help="Record every turn to this file (.jsonl, .jsonl.gz, .jsonl.zst), mode 0600."),
+    ] = None,
+    trace_ring: Annotated[
+        int | None,
+        typer.Option(
+            parser=mebibytes,
+            metavar="SIZE",
+            help="Keep only the last SIZE (as 64M or 1G) of the trace: a flight recorder.",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="A line for every turn.")] = False,
+) -> None:
+    """Watch the labelled jobs, and repair their placement.
+
+    Nothing is moved unless the configuration says `mode: act`, and only pages of processes in
+    cgroups that bear a label: `setfattr -n user.numad.policy -v default /sys/fs/cgroup/JOB`.
+    SIGTERM and SIGINT end it; what was moved stays where it is.
+    """
+    said = {"trace": trace, "trace_ring_mb": trace_ring}
+    origins = config.read(config_file, {key: value for key, value in said.items() if value is not None})
+    if check_config:
+        print("\n".join(origins.lines()))
+        return
+    log.configure(foreground=foreground, verbose=verbose)
+    service.run(origins.config, dry_run=dry_run, once=once)

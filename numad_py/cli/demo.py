@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""``numad-py demo``: see a late-bound job repaired on this machine, or in the simulator."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from numad_py.cli.simulate import simulate
+from numad_py.daemon import log
+from numad_py.daemon.config import Config, Mode
+from numad_py.daemon.service import Service, stopped_by_signals
+from numad_py.kernel import cgroup, cpulist, node_sysfs
+from numad_py.model import Node, RegionKind, Snapshot, Tick
+
+SHIPPED_TRACES = (
+    Path(__file__).parents[2] / "sim/traces",
+    Path(sys.prefix) / "share/numad-py/sim/traces",
+)
+LOCAL_SHARE = 0.95
+_TASKSET = "/usr/bin/taskset"  # of util-linux, which every Debian and Ubuntu has
+
+# Touches every page round and round, as a job that works on its data does.
+_JOB = """
+import mmap, sys
+memory = mmap.mmap(-1, int(sys.argv[1]) << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+touch, told = b"1" * (len(memory) // mmap.PAGESIZE), False
+while True:
+    memory[:: mmap.PAGESIZE] = touch
+    if not told:
+        told = print("ready", flush=True) or True
+"""
+
+
+def demo(
+    *,
+    mb: Annotated[int, typer.Option(min=8, help="Memory of the demo job, in MB = 2^20 bytes.")] = 200,
+    limit_s: Annotated[float, typer.Option("--limit", min=1, help="Seconds after which to give up.")] = 60.0,
+) -> None:
+    """See a late-bound job repaired on this machine, or in the simulator.
+
+    With several nodes, and as root: starts a job of its own that allocates on one node and is then
+    bound to another, labels that job and no other, and shows the daemon bring its memory home.
+    On any other machine the same story is replayed from a recorded trace.
+    """
+    why_not = _why_not()
+    if why_not:
+        print(f"{why_not}; so this replays a recorded job in the simulator instead:\n")
+        simulate(sorted(_traces()))
+        return
+    console = Console()
+    home, away = _two_nodes()
+    with _labelled_job(mb, home, away) as tree:
+        console.print(
+            f"A job of {mb} MB allocated its memory on node {away.id}, and now runs on node {home.id}."
+        )
+        _repair(console, tree, home, limit_s)
+
+
+def _why_not() -> str:
+    """Say what keeps the demo from running here; nothing where it can."""
+    if len(_usable_nodes()) < 2:  # noqa: PLR2004
+        return "This machine has one NUMA node with CPUs and memory"
+    if os.geteuid() != 0:
+        return "Only root can make and label a cgroup"
+    if cgroup.read_mount_point() is None:
+        return "No cgroup v2 file system is mounted here"
+    return ""
+
+
+def _usable_nodes() -> list[Node]:
+    return [node for node in node_sysfs.read_topology().nodes if node.cpus and node.total_bytes]
+
+
+def _two_nodes() -> tuple[Node, Node]:
+    """Give where the job will run, and where its memory will be."""
+    away, home, *_ = _usable_nodes()
+    return home, away
+
+
+def _traces() -> list[Path]:
+    return [path for place in SHIPPED_TRACES for path in place.glob("late-bound*.jsonl.zst")]
+
+
+@contextmanager
+def _labelled_job(mb: int, home: Node, away: Node) -> Iterator[Path]:
+    """Start the job in a cgroup of its own; give the folder above, whose only label is the job's."""
+    mount = cgroup.read_mount_point()
+    tree = Path(str(mount)) / f"numad-py-demo-{os.getpid()}"
+    group = tree / "job"
+    group.mkdir(parents=True)
+    job = subprocess.Popen(  # noqa: S603 - our own words
+        [_TASKSET, "-c", cpulist.render(away.cpus), sys.executable, "-c", _JOB, str(mb)],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        _first_line(job)
+        (group / "cgroup.procs").write_text(str(job.pid))
+        bind = [_TASKSET, "-p", "-c", cpulist.render(home.cpus), str(job.pid)]
+        subprocess.run(bind, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words
+        os.setxattr(group, cgroup.LABEL, b"default")
+        yield tree
+    finally:
+        job.kill()
+        job.communicate()
+        _remove(group, tree)
+
+
+def _first_line(job: subprocess.Popen[bytes]) -> None:
+    """Wait until the job has touched its memory once."""
+    if job.stdout is None or not job.stdout.readline():
+        raise RuntimeError(f"the demo job ended with status {job.wait()}")
+
+
+def _remove(*folders: Path) -> None:
+    """Remove cgroups, which the kernel lets go of a moment after their last process."""
+    for folder in folders:
+        for _ in range(100):
+            try:
+                folder.rmdir()
+                break
+            except OSError:
+                time.sleep(0.02)
+
+
+def _repair(console: Console, tree: Path, home: Node, limit_s: float) -> None:
+    log.configure(foreground=True, verbose=False)
+    service = Service(Config(mode=Mode.ACT, profiles=("default",)), mount=tree)
+    began_s = time.monotonic()
+    call_s: list[float] = []
+    with stopped_by_signals(service.clock):
+        for tick in service.ticks():
+            call_s += [each for outcome in tick.outcomes for each in outcome.call_s]
+            share = _show(console, tick, home, began_s)
+            if share >= LOCAL_SHARE or time.monotonic() - began_s > limit_s:
+                break
+        else:
+            return
+    _sum_up(console, share, time.monotonic() - began_s, call_s)
+
+
+def _show(console: Console, tick: Tick, home: Node, began_s: float) -> float:
+    """Print a line with a bar; give the job's local share."""
+    mb_by_node = _anonymous(tick.snapshot) / 2**20
+    share = mb_by_node[tick.snapshot.topology.index_of[home.id]] / max(mb_by_node.sum(), 1)
+    nodes = "  ".join(
+        f"node {node.id}: {mb:6.1f} MB"
+        for node, mb in zip(tick.snapshot.topology.nodes, mb_by_node, strict=True)
+    )
+    bar = "█" * round(30 * share)
+    console.print(f"{time.monotonic() - began_s:5.1f} s  {nodes}  [green]{bar:<30}[/] {share:4.0%} local")
+    return float(share)
+
+
+def _anonymous(snapshot: Snapshot) -> np.ndarray:
+    """Give the job's anonymous bytes by node."""
+    total = np.zeros(len(snapshot.topology.nodes))
+    for job in snapshot.jobs:
+        for process in job.processes:
+            regions = process.regions
+            total += regions.resident_bytes[regions.kind != RegionKind.FILE].sum(axis=0)
+    return total
+
+
+def _sum_up(console: Console, share: float, took_s: float, call_s: list[float]) -> None:
+    calls = np.array(call_s or [0.0]) * 1e3
+    console.print(
+        f"{share:.0%} of the job's memory is local after {took_s:.1f} s, {len(call_s)} moving calls: "
+        f"half took {np.percentile(calls, 50):.1f} ms or less, the longest {calls.max():.1f} ms."
+    )
+    if share < LOCAL_SHARE:
+        raise typer.Exit(1)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""The verbs of ``numad-py``, and how any of them ends."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from numad_py import __version__
+from numad_py.cli.daemon import daemon
+from numad_py.cli.demo import demo
+from numad_py.cli.record import record
+from numad_py.cli.simulate import simulate
+from numad_py.daemon.service import NoCgroupError
+from numad_py.profile import ProfileError
+from numad_py.trace import TraceError
+
+app = typer.Typer(
+    help="Keep memory near the threads that use it, on Linux machines with more than one NUMA node.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (daemon, record, simulate, demo):
+    app.command()(verb)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        print(f"numad-py {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *, version: Annotated[bool, typer.Option("--version", "-V", callback=_version, is_eager=True)] = False
+) -> None:
+    """Keep memory near the threads that use it, on Linux machines with more than one NUMA node."""
+
+
+def main() -> None:
+    """Run one verb; what the user can mend ends in one sentence and exit 1."""
+    try:
+        app()
+    except (ProfileError, TraceError, NoCgroupError, PermissionError) as error:
+        print(f"numad-py: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""``numad-py simulate``: tell what other policies would have made of a recorded day."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from numad_py import profiles, trace
+from numad_py.model import Tick
+from numad_py.policies.hold import Hold
+from numad_py.roles import Policy
+from numad_py.sim import cost, replay, report
+from numad_py.sim.score import Score
+
+_QUIET_S = 2.0  # before a progress bar is worth its lines
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One trace's header and its scores by policy."""
+
+    path: Path
+    header: trace.Header
+    scores: dict[str, Score]
+
+
+def simulate(
+    traces: Annotated[
+        list[Path],
+        typer.Argument(metavar="TRACE", help="What was recorded: .jsonl, .jsonl.gz, .jsonl.zst."),
+    ],
+    *,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PROFILE",
+            help="A profile's name or file; may be given again. Default: default, interleave.",
+        ),
+    ] = None,
+    machine: Annotated[
+        Path | None,
+        typer.Option(
+            help="Latencies and prices of a machine, as in sim/machines/. Default: published figures."
+        ),
+    ] = None,
+    deadline_s: Annotated[
+        float, typer.Option("--deadline", min=0, help="Seconds of moving that one turn may take.")
+    ] = replay.DEADLINE_S,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Go on behind damage, at the next keyframe.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Every figure, for machines.")] = False,
+) -> None:
+    """Replay recorded traces under other policies, beside one that does nothing.
+
+    The guard and the loop are the daemon's own. Of a trace only the demand is replayed: where the
+    recorded policy put the pages plays no part after a process's first look.
+    """
+    names = policy or ["default", "interleave"]
+    replayed = [_replayed(path, names, machine, deadline_s=deadline_s, lenient=lenient) for path in traces]
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(list(map(_values, replayed)))).decode())
+        return
+    for each in replayed:
+        Console().print(report.table(_title(each), each.scores))
+
+
+def _replayed(
+    path: Path, names: list[str], machine: Path | None, *, deadline_s: float, lenient: bool
+) -> Replayed:
+    policies = _policies(names)
+    try:
+        header, ticks = trace.read(path, lenient=lenient, on_damage=_tell)
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
+    scores = replay.scores(
+        _with_progress(ticks, path), policies, cost.prices_for(header, machine), deadline_s=deadline_s
+    )
+    if not scores[report.BASELINE].ticks:
+        raise trace.TraceError(path, 1, "there is no tick after the header")
+    return Replayed(path, header, scores)
+
+
+def _policies(names: list[str]) -> dict[str, Policy]:
+    """Make the policies anew, for each trace has a memory of its own; the baseline is always the first."""
+    chosen: dict[str, Policy] = {report.BASELINE: Hold()}
+    return chosen | {name: profiles.build(profiles.load(name)) for name in names if name != report.BASELINE}
+
+
+def _tell(gap: trace.Gap) -> None:
+    print(
+        f"numad-py: {gap.path}, line {gap.line}: {gap.why}; lines passed over: {gap.lines}", file=sys.stderr
+    )
+
+
+def _with_progress(ticks: Iterator[Tick], path: Path) -> Iterator[Tick]:
+    """Show on a terminal how many ticks are done, once that takes longer than people wait."""
+    console, begun_s = Console(stderr=True), time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} ticks"),
+        TimeElapsedColumn(),
+    )
+    progress = Progress(*columns, console=console, transient=True)
+    task = progress.add_task(f"replaying {path.name}", total=None)
+    try:
+        for tick in ticks:
+            if console.is_terminal and not progress.live.is_started and time.monotonic() > begun_s + _QUIET_S:
+                progress.start()
+            yield tick
+            progress.advance(task)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+def _title(replayed: Replayed) -> str:
+    score, nodes = replayed.scores[report.BASELINE], len(replayed.header.topology.nodes)
+    return f"{replayed.path.name}: {nodes} nodes, {score.ticks:,} ticks, {score.elapsed_s:,.0f} s"
+
+
+def _values(replayed: Replayed) -> dict[str, Any]:
+    return {
+        "trace": str(replayed.path),
+        "kernel": replayed.header.kernel,
+        "nodes": len(replayed.header.topology.nodes),
+        "policies": report.values(replayed.scores),
+    }

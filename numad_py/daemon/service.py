@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Run the loop on the live machine until a signal ends it."""
+
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import structlog
+
+from numad_py import __version__, profiles, trace
+from numad_py.act.actuator import LiveActuator
+from numad_py.act.dry_run import DryRun
+from numad_py.act.pages import Sizes
+from numad_py.daemon.clock import LiveClock
+from numad_py.daemon.config import Config, Mode
+from numad_py.daemon.log import TickLog
+from numad_py.kernel import cgroup, hugepages, node_sysfs
+from numad_py.loop import ticks
+from numad_py.model import Tick
+from numad_py.policies.by_profile import ByProfile
+from numad_py.roles import Actuator, Policy
+from numad_py.sense.sensor import LiveSensor
+from numad_py.workers import Workers
+
+ACTING_SHARE = 0.8  # of a period, for which moves may take place in a turn
+ONCE_TURNS = 10  # after which --once gives up waiting for something to do
+
+
+class NoCgroupError(RuntimeError):
+    """This host has no cgroup v2 mount, so that no job can be labelled."""
+
+
+class Sink(Protocol):
+    """Takes ticks: a trace writer, or nobody."""
+
+    def write(self, tick: Tick) -> None:
+        """Take one tick."""
+        ...
+
+
+class Nobody:
+    """Takes ticks and forgets them."""
+
+    def write(self, tick: Tick) -> None:
+        """Forget it."""
+
+
+class Service:
+    """The live machine's parts, wired once: sensor, policies, actuator, clock."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dry_run: bool = False,
+        policy: Policy | None = None,
+        mount: Path | None = None,
+    ) -> None:
+        """Wire everything; raises NoCgroupError and ProfileError before anything is touched.
+
+        ``policy`` stands in for the profiles, ``mount`` for the whole cgroup tree.
+        """
+        mount = mount or cgroup.read_mount_point()
+        if mount is None:
+            raise NoCgroupError("no cgroup v2 file system is mounted here, so that no job can be labelled")
+        self.config = config
+        self.topology = node_sysfs.read_topology(Path("/"))
+        self.acts = config.mode is Mode.ACT and not dry_run and len(self.topology.nodes) > 1
+        self.clock = LiveClock()
+        self._workers = Workers()
+        self._sensor = LiveSensor(self.topology, self._workers, mount=mount)
+        self._policy = policy or ByProfile(
+            {name: profiles.build(profiles.load(name)) for name in config.profiles}
+        )
+        self._actuator = self._live() if self.acts else DryRun()
+        self._log = TickLog()
+
+    def _live(self) -> Actuator:
+        sizes = Sizes(self.topology.page_bytes, hugepages.pmd_bytes())
+        return LiveActuator(self._workers, sizes, deadline_s=ACTING_SHARE * self.config.period_s)
+
+    def ticks(self) -> Iterator[Tick]:
+        """Yield every turn until the clock is stopped, having logged it."""
+        for tick in ticks(
+            self._sensor, self._policy, self._actuator, self.clock, period_s=self.config.period_s
+        ):
+            self._log.tick(tick)
+            self._tell_of_labels(tick)
+            yield tick
+
+    def _tell_of_labels(self, tick: Tick) -> None:
+        for path, why in self._sensor.ignored_labels.items():
+            self._log.surprise("label ignored", tick.snapshot.time_s, job=path, why=why)
+        for job in tick.snapshot.jobs:
+            if job.profile not in self.config.profiles:
+                why = f"the profile {job.profile} is not among those allowed"
+                self._log.surprise("label ignored", tick.snapshot.time_s, job=job.path, why=why)
+
+    def header(self) -> trace.Header:
+        """Describe this machine at the head of a trace."""
+        return trace.Header(
+            topology=self.topology,
+            kernel=platform.release(),
+            boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            started_unix_s=time.time(),
+            sources=("numa_maps", "memory.numa_stat", "proc_stat"),
+        )
+
+
+def run(config: Config, *, dry_run: bool, once: bool) -> None:
+    """Run the daemon until SIGTERM or SIGINT, or with ``once`` until something was done."""
+    service = Service(config, dry_run=dry_run)
+    _greet(service)
+    with _trace(config, service.header) as sink, stopped_by_signals(service.clock):
+        for turn, tick in enumerate(service.ticks(), 1):
+            sink.write(tick)
+            if once and (tick.plan.moves or turn == ONCE_TURNS):
+                break
+    structlog.get_logger().info("stopped", note="what was moved stays where it is")
+
+
+def _greet(service: Service) -> None:
+    log = structlog.get_logger()
+    log.info(
+        "started",
+        version=__version__,
+        kernel=platform.release(),
+        nodes=",".join(map(str, service.topology.node_ids)),
+        mode=str(service.config.mode),
+        acting=service.acts,
+    )
+    if len(service.topology.nodes) == 1:
+        log.warning(
+            "one node", note="this host has a single NUMA node; there is nothing to move, observing on"
+        )
+    if _kernel_balances():
+        log.warning(
+            "two movers",
+            note="kernel.numa_balancing is on: the kernel moves pages too; this is left as it is",
+        )
+
+
+def _kernel_balances() -> bool:
+    try:
+        return Path("/proc/sys/kernel/numa_balancing").read_text().strip() != "0"
+    except FileNotFoundError:  # a kernel built without it
+        return False
+
+
+def _trace(config: Config, header: Callable[[], trace.Header]) -> AbstractContextManager[Sink]:
+    if config.trace is None:
+        return nullcontext(Nobody())
+    if config.trace_ring_mb is None:
+        return trace.Writer(Path(config.trace), header())
+    return trace.RingWriter(Path(config.trace), header(), size_bytes=config.trace_ring_mb << 20)
+
+
+@contextmanager
+def stopped_by_signals(clock: LiveClock) -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the loop after the turn under way."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        clock.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

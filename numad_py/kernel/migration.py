@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Move pages. The only module that changes another process."""
+
+from ctypes import c_int, c_ulong
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numad_py.kernel._call import call
+from numad_py.kernel.placement import Addresses, Status, door
+
+MPOL_MF_MOVE: Final = 1 << 1  # include/uapi/linux/mempolicy.h
+
+UNTOUCHED: Final = -0x7FFF_FFFF
+"""What a status slot holds before the call: no node, no errno."""
+
+
+def move_pages(pid: int, addresses: Addresses, target: int) -> tuple[int, Status]:
+    """Ask for the page at each address to be moved to the target node.
+
+    Give what the call returned and the status array: per address the node the
+    page is now on, a negative errno, or ``UNTOUCHED``. Shared pages stay where
+    they are (-EACCES), since we never pass MPOL_MF_MOVE_ALL here.
+
+    Raises ProcessLookupError (gone), PermissionError (no CAP_SYS_PTRACE; or
+    EACCES: the target is outside the process's cpuset), and OSError with
+    ENOMEM (no room on the target) or ENODEV (no such node). See move_pages(2).
+    """
+    # Since Linux commit a49bd4d71637 ("mm, numa: rework do_pages_move") (in v4.17) a call
+    # ends at the first group with a page that cannot move and returns how many pages were
+    # left, failed and never tried together; their status slots keep what we put in them.
+    # So a positive return is no error, and only asking again tells what moved.
+    nodes = np.full(len(addresses), target, np.int32)
+    status = np.full(len(addresses), UNTOUCHED, np.int32)
+    left = call(
+        "move_pages",
+        c_int(pid),
+        c_ulong(len(addresses)),
+        door(addresses, np.uint64, len(addresses)),
+        door(nodes, np.int32, len(addresses)),
+        door(status, np.int32, len(addresses)),
+        c_int(MPOL_MF_MOVE),
+    )
+    return left, status
+
+
+def migrate_pages(pid: int, sources: tuple[int, ...], target: int) -> int:
+    """Move all pages of a process from some nodes to another; give how many stayed.
+
+    With CAP_SYS_NICE this moves pages that strangers map too: only for a
+    process that shares nothing outside its job. Raises as ``move_pages``.
+    See migrate_pages(2).
+    """
+    words = max(*sources, target) // 64 + 1
+    # long migrate_pages(int pid, unsigned long maxnode,
+    #                    const unsigned long *old_nodes, const unsigned long *new_nodes);
+    # get_nodes() in mm/mempolicy.c reads maxnode - 1 bits.
+    return call(
+        "migrate_pages",
+        c_int(pid),
+        c_ulong(words * 64 + 1),
+        door(_nodemask(sources, words), np.uint64, words),
+        door(_nodemask((target,), words), np.uint64, words),
+    )
+
+
+def _nodemask(nodes: tuple[int, ...], words: int) -> NDArray[np.uint64]:
+    mask = np.zeros(words, np.uint64)
+    for node in nodes:
+        mask[node // 64] |= np.uint64(1 << node % 64)
+    return mask

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""The values that flow: what was seen, what is wanted, what came of it.
+
+Every array with a node axis is in the order of ``Topology.nodes``; everything
+that names one node alone names it by its id. Arrays are read-only once inside
+a value. Nothing here is one object per page or per VMA.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Addresses = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One NUMA node; without CPUs it is memory only, without memory CPUs only."""
+
+    id: int
+    cpus: tuple[int, ...]
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The machine. ``distances`` are SLIT numbers, 10 is local; they are not times."""
+
+    nodes: tuple[Node, ...]
+    distances: tuple[tuple[int, ...], ...]
+    page_bytes: int
+
+    @cached_property
+    def node_ids(self) -> tuple[int, ...]:
+        """Ids ascending; they may be sparse."""
+        return tuple(node.id for node in self.nodes)
+
+    @cached_property
+    def index_of(self) -> Mapping[int, int]:
+        """Node id to position on every node axis."""
+        return {node.id: index for index, node in enumerate(self.nodes)}
+
+    @cached_property
+    def index_of_cpu(self) -> Ints:
+        """CPU number to node position; -1 where no node has that CPU."""
+        last = max((cpu for node in self.nodes for cpu in node.cpus), default=-1)
+        table = np.full(last + 2, -1, np.int64)  # the last slot answers for every CPU beyond
+        for index, node in enumerate(self.nodes):
+            table[list(node.cpus)] = index
+        return table
+
+    @cached_property
+    def memory_of(self) -> Ints:
+        """By node: the position of the nearest node that has memory, itself where it has."""
+        having = [index for index, node in enumerate(self.nodes) if node.total_bytes]
+        nearest = [min(having, key=lambda index: (row[index], index)) for row in self.distances]
+        return np.array(nearest, np.int64)
+
+    @cached_property
+    def has_cpus(self) -> Bools:
+        """By node: whether threads can run there."""
+        return np.array([bool(node.cpus) for node in self.nodes], bool)
+
+
+class RegionKind(IntEnum):
+    """What a VMA holds, as numa_maps tells it."""
+
+    ANON = 0
+    FILE = 1
+    HEAP = 2
+    STACK = 3
+
+
+class Mempolicy(IntEnum):
+    """The kernel's memory policy of a VMA; ``OTHER`` is one this version does not know."""
+
+    DEFAULT = 0
+    BIND = 1
+    PREFERRED = 2
+    INTERLEAVE = 3
+    LOCAL = 4
+    OTHER = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """A process's VMAs as columns, ascending by ``start``; row i of each is one VMA.
+
+    ``pages`` has the shape (regions, nodes) and counts pages of ``page_bytes``;
+    ``anon_pages`` says how many of a row's pages are anonymous; ``mapmax`` is
+    the highest number of processes that map any one page of the row.
+    """
+
+    start: Addresses
+    end: Addresses
+    page_bytes: Ints
+    kind: Ints
+    mempolicy: Ints
+    mapmax: Ints
+    anon_pages: Ints
+    pages: Ints
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @cached_property
+    def resident_bytes(self) -> Ints:
+        """Shape (regions, nodes)."""
+        return self.pages * self.page_bytes[:, None]
+
+    @cached_property
+    def unbound(self) -> Bools:
+        """Rows whose placement nobody chose by a mempolicy."""
+        unbound: Bools = (self.mempolicy == Mempolicy.DEFAULT) | (self.mempolicy == Mempolicy.LOCAL)
+        return unbound
+
+    @cached_property
+    def movable(self) -> Bools:
+        """The only rows that may ever be moved: unbound, and no file that others map too."""
+        shared_file: Bools = (self.kind == RegionKind.FILE) & (self.mapmax > 1)
+        return self.unbound & ~shared_file
+
+    def take(self, rows: Bools | Ints) -> "Regions":
+        """Give the chosen rows."""
+        return Regions(*(getattr(self, name)[rows] for name in REGION_COLUMNS))
+
+    @staticmethod
+    def empty(nodes: int) -> "Regions":
+        """Give no regions on that many nodes."""
+        none = np.zeros(0, np.int64)
+        addresses = np.zeros(0, np.uint64)
+        return Regions(addresses, addresses, none, none, none, none, none, np.zeros((0, nodes), np.int64))
+
+
+REGION_COLUMNS = ("start", "end", "page_bytes", "kind", "mempolicy", "mapmax", "anon_pages", "pages")
+
+
+@dataclass(frozen=True, eq=False)
+class Threads:
+    """The threads that ran since the last look, as columns.
+
+    ``cpu_s`` is the CPU time used since the last look, ``cpu`` where the thread ran last.
+    """
+
+    tid: Ints
+    cpu: Ints
+    cpu_s: Floats
+
+    def cpu_s_by_node(self, topology: Topology) -> Floats:
+        """CPU seconds since the last look, by node."""
+        table = topology.index_of_cpu
+        index = table[np.minimum(self.cpu, len(table) - 1)]
+        known = index >= 0
+        by_node = np.zeros(len(topology.nodes), np.float64)
+        np.add.at(by_node, index[known], self.cpu_s[known])
+        return by_node
+
+
+@dataclass(frozen=True, order=True)
+class ProcessKey:
+    """A process, safe against PID reuse; ``start_ticks`` is field 22 of /proc/PID/stat."""
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """One process of a job: where its threads ran and where its pages are.
+
+    ``placement_age_s`` is how old ``regions`` are: they are read less often than the rest.
+    """
+
+    key: ProcessKey
+    comm: str
+    nodes_allowed: tuple[int, ...]
+    threads: Threads
+    regions: Regions
+    placement_age_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class JobMemory:
+    """What memory.numa_stat charges to a job, by node. It lies after late labelling."""
+
+    anon_bytes: Ints
+    file_bytes: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A labelled cgroup subtree. Its identity is the cgroup id, not the path."""
+
+    cgroup_id: int
+    path: str
+    profile: str
+    processes: tuple[Process, ...]
+    memory: JobMemory | None
+
+
+@dataclass(frozen=True, eq=False)
+class NodeMemory:
+    """The state of every node's memory, as columns by node."""
+
+    total_bytes: Ints
+    free_bytes: Ints
+    high_watermark_bytes: Ints
+    file_bytes: Ints
+    inactive_file_bytes: Ints
+    dirty_bytes: Ints
+    anon_bytes: Ints
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A process that was not looked at, and why."""
+
+    process: ProcessKey
+    comm: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One look at the machine. ``time_s`` is CLOCK_MONOTONIC, or simulated seconds."""
+
+    time_s: float
+    topology: Topology
+    memory: NodeMemory
+    jobs: tuple[Job, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @cached_property
+    def unlabelled_anon_bytes(self) -> Ints:
+        """Anonymous memory by node that belongs to no labelled job."""
+        labelled = np.zeros(len(self.topology.nodes), np.int64)
+        for job in self.jobs:
+            for process in job.processes:
+                regions = process.regions
+                labelled += regions.resident_bytes[regions.kind != RegionKind.FILE].sum(axis=0)
+        unlabelled: Ints = np.maximum(self.memory.anon_bytes - labelled, 0)
+        return unlabelled
+
+
+class Reason(StrEnum):
+    """Why a policy wants a move."""
+
+    MEMORY_FOLLOWS_CPU = "memory-follows-cpu"
+    SPREAD = "spread"
+
+
+@dataclass(frozen=True, eq=False)
+class MovePages:
+    """One wish: bring pages of one process from some nodes to others.
+
+    ``start``, ``end`` and ``page_bytes`` are columns of address ranges, ascending.
+    With one target every page goes there; with several, pages go to them in
+    turn by address, so that asking twice moves nothing twice. ``whole`` says
+    that these ranges are all the process has resident and that nobody outside
+    its job maps any of it.
+    """
+
+    process: ProcessKey
+    start: Addresses
+    end: Addresses
+    page_bytes: Ints
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    limit_bytes: int
+    reason: Reason
+    whole: bool = False
+
+
+class Refusal(StrEnum):
+    """Why the guard held a move back, or part of it."""
+
+    NOT_ALLOWED = "target outside the cpuset"
+    NO_ROOM = "no room on the target"
+    RATE = "rate limit"
+    COOLDOWN = "cooling down after a move elsewhere"
+    BACKOFF = "backing off after failures"
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes of one process that the guard held back this tick."""
+
+    process: ProcessKey
+    bytes: int
+    why: Refusal
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All wishes of one tick, most valuable first, and what the guard held back."""
+
+    moves: tuple[MovePages, ...] = ()
+    held: tuple[Held, ...] = ()
+
+
+class Ending(StrEnum):
+    """How a move ended."""
+
+    DONE = "done"  # every page of the ranges was dealt with
+    LIMIT = "limit"  # limit_bytes arrived
+    DEADLINE = "deadline"  # time was up; ``reached`` says how far it got
+    NO_ROOM = "no-room"  # the target would have had to reclaim what is in use
+    GONE = "gone"  # the process ended
+    UNKNOWN = "unknown"  # the process exec'd meanwhile: what moved cannot be known
+    STUCK = "stuck"  # a call did not return; the process is set aside
+    REFUSED = "refused"  # the kernel or the process's cpuset said no
+    DRY_RUN = "dry-run"  # nothing was tried
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of one move.
+
+    ``moved_bytes`` were verified on their target; ``failed`` counts pages by the kernel's
+    errno name, or ``unmovable`` for pages that stayed after two tries (pinned, most often);
+    ``stayed_start`` and ``stayed_end`` are where those are; ``reached`` is the address below which
+    every page was dealt with; ``call_s`` is the time of each moving call.
+    """
+
+    ending: Ending
+    moved_bytes: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    stayed_start: Addresses = field(default_factory=lambda: np.zeros(0, np.uint64))
+    stayed_end: Addresses = field(default_factory=lambda: np.zeros(0, np.uint64))
+    reached: int = 0
+    took_s: float = 0.0
+    call_s: tuple[float, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Tick:
+    """One turn of the loop; ``outcomes`` answer ``plan.moves`` one by one."""
+
+    snapshot: Snapshot
+    plan: Plan
+    outcomes: tuple[Outcome, ...]

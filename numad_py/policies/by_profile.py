@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Give every job to the policy that its label names."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from numad_py.model import Plan, Snapshot, Tick
+from numad_py.roles import Policy
+
+
+class ByProfile(Policy):
+    """A policy made of one policy per profile name.
+
+    Each sees only its own jobs, and room that earlier ones have not planned to
+    fill. A job whose profile has no policy is left alone.
+    """
+
+    def __init__(self, policies: Mapping[str, Policy]) -> None:
+        self._policies = policies
+        self._asked: list[tuple[Policy, Snapshot, Plan]] = []
+
+    def decide(self, snapshot: Snapshot) -> Plan:
+        self._asked = []
+        for name, policy in self._policies.items():
+            jobs = tuple(job for job in snapshot.jobs if job.profile == name)
+            own = replace(snapshot, jobs=jobs)
+            plan = policy.decide(own)
+            self._asked.append((policy, own, plan))
+            snapshot = _without_room_for(plan, snapshot)
+        return Plan(
+            tuple(move for _, _, plan in self._asked for move in plan.moves),
+            tuple(held for _, _, plan in self._asked for held in plan.held),
+        )
+
+    def review(self, tick: Tick) -> None:
+        begin = 0
+        for policy, snapshot, plan in self._asked:
+            end = begin + len(plan.moves)
+            policy.review(Tick(snapshot, plan, tick.outcomes[begin:end]))
+            begin = end
+
+
+def _without_room_for(plan: Plan, snapshot: Snapshot) -> Snapshot:
+    free_bytes = snapshot.memory.free_bytes.copy()
+    for move in plan.moves:
+        for target in move.targets:
+            free_bytes[snapshot.topology.index_of[target]] -= move.limit_bytes // len(move.targets)
+    return replace(snapshot, memory=replace(snapshot.memory, free_bytes=free_bytes))

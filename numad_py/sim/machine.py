@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""A machine that lives a recorded day again, under a policy of its own."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from numad_py.model import (
+    Ending,
+    Ints,
+    Job,
+    MovePages,
+    NodeMemory,
+    Outcome,
+    Plan,
+    Process,
+    ProcessKey,
+    Regions,
+    Snapshot,
+    Topology,
+)
+from numad_py.roles import Actuator, Clock, Sensor
+from numad_py.sim.cost import Prices
+from numad_py.sim.demand import Recording, Rows, Wanted
+from numad_py.sim.moving import carry_out
+from numad_py.sim.placement import apportion, growth_weights, inherit, spill
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """One process's regions as this machine has placed them."""
+
+    rows: Rows
+    regions: Regions
+
+    @cached_property
+    def private(self) -> Ints:
+        return self.rows.private_by_node(self.regions.pages)
+
+    @staticmethod
+    def at(rows: Rows, pages: Ints) -> "_Placed":
+        pages.setflags(write=False)
+        return _Placed(rows, replace(rows.recorded, pages=pages))
+
+
+class ReplayedMachine(Sensor, Actuator, Clock):
+    """Plays sensor, actuator and clock over a recording: its demand, this machine's own placement.
+
+    ``profile`` is what every job is labelled with; ``deadline_s`` is the moving time that one tick may cost.
+    """
+
+    def __init__(self, recording: Recording, prices: Prices, *, profile: str, deadline_s: float) -> None:
+        self._recording = recording
+        self._prices = prices
+        self._profile = profile
+        self._deadline_s = deadline_s
+        self._placed: dict[ProcessKey, _Placed] = {}
+        self._left: dict[ProcessKey, _Placed] = {}
+        self._private_bytes: Ints = np.zeros((2, 1), np.int64)
+
+    def wait(self, period_s: float) -> bool:
+        return not self._recording.ended
+
+    def look(self) -> Snapshot:
+        seen = self._recording.snapshot
+        self._place_all(seen.topology)
+        return replace(seen, memory=self._memory(), jobs=tuple(map(self._job, seen.jobs)))
+
+    def move(self, plan: Plan) -> tuple[Outcome, ...]:
+        left_ns = round(self._deadline_s * 1e9)
+        outcomes = []
+        for move in plan.moves:
+            outcomes.append(self._carry_out(move, left_ns))
+            left_ns -= round(outcomes[-1].took_s * 1e9)
+        return tuple(outcomes)
+
+    def _place_all(self, on: Topology) -> None:
+        """Bring every process's placement up to what the recording demands now."""
+        recording = self._recording
+        for key in recording.gone:
+            self._left[key] = self._placed.pop(key)
+            self._private_bytes = self._private_bytes - self._left[key].private
+        for key in recording.changed:
+            old = self._placed.get(key)
+            known = old or self._left.pop(key, None)
+            self._put(key, self._place(recording.wanted[key], known, on), old)
+        if len(self._left) > len(recording.left):
+            self._left = {key: self._left[key] for key in recording.left}
+
+    def _put(self, key: ProcessKey, placed: _Placed, old: _Placed | None) -> None:
+        self._placed[key] = placed
+        if placed is not old:
+            self._private_bytes = self._private_bytes + placed.private
+            if old is not None:
+                self._private_bytes -= old.private
+
+    def _place(self, wanted: Wanted, old: _Placed | None, on: Topology) -> _Placed:
+        rows = wanted.rows
+        if wanted.first_pages is not None or old is None:
+            return _Placed.at(rows, rows.recorded.pages)
+        if rows is old.rows:  # it was only away for a while
+            return old
+        pages = old.regions.pages.copy() if wanted.kin is None else inherit(old.regions.pages, wanted.kin)
+        changed = np.flatnonzero(pages.sum(axis=1) != rows.pages)
+        if len(changed):
+            pages[changed] = self._fit(pages[changed], changed, wanted, on)
+        return _Placed.at(rows, pages)
+
+    def _fit(self, pages: Ints, changed: Ints, wanted: Wanted, on: Topology) -> Ints:
+        """Shrink and grow the changed rows to what they hold now."""
+        now, recorded = wanted.rows.pages[changed], wanted.rows.recorded
+        had = pages.sum(axis=1)
+        kept = apportion(pages, np.minimum(had, now)) if (had > now).any() else pages
+        weights = growth_weights(kept, recorded.mempolicy[changed], wanted.cpu_parts, wanted.allowed)
+        growth = apportion(weights, now - kept.sum(axis=1))
+        room_bytes = np.where(wanted.allowed, self._unused_bytes(), 0)
+        return kept + spill(growth, recorded.page_bytes[changed], room_bytes, on.distances)
+
+    def _free_bytes(self) -> Ints:
+        """Free memory by node; negative where page cache has to go."""
+        memory = self._recording.snapshot.memory
+        free_bytes: Ints = memory.total_bytes - self._recording.others[0] - self._private_bytes[0]
+        return free_bytes
+
+    def _unused_bytes(self) -> Ints:
+        """Give what first touch fills before it goes to the next node.
+
+        Documentation/admin-guide/sysctl/vm.rst, zone_reclaim_mode: 0, the default, means that "allocations will be
+        satisfied from other zones / nodes in the system" before page cache is reclaimed.
+        """
+        unused_bytes: Ints = np.maximum(
+            self._free_bytes() - self._recording.snapshot.memory.high_watermark_bytes, 0
+        )
+        return unused_bytes
+
+    def _room_bytes(self) -> Ints:
+        """Give what moved pages may fill: clean page cache on their target makes way (__GFP_THISNODE)."""
+        memory = self._recording.snapshot.memory
+        room_bytes: Ints = np.maximum(
+            self._free_bytes() - memory.high_watermark_bytes + _clean_bytes(memory), 0
+        )
+        return room_bytes
+
+    def _memory(self) -> NodeMemory:
+        recorded, free_bytes = self._recording.snapshot.memory, self._free_bytes()
+        evicted_bytes = np.clip(-free_bytes, 0, _clean_bytes(recorded))
+        return replace(
+            recorded,
+            free_bytes=np.maximum(free_bytes, 0),
+            file_bytes=recorded.file_bytes - evicted_bytes,
+            inactive_file_bytes=recorded.inactive_file_bytes - evicted_bytes,
+            anon_bytes=self._recording.others[1] + self._private_bytes[1],
+        )
+
+    def _job(self, job: Job) -> Job:
+        """Give the job with this machine's placement. What its cgroup was charged by node is the recorded policy's."""
+        processes = tuple(_with_regions(each, self._placed[each.key].regions) for each in job.processes)
+        return replace(job, profile=self._profile, processes=processes, memory=None)
+
+    def _carry_out(self, move: MovePages, left_ns: int) -> Outcome:
+        placed, wanted = self._placed.get(move.process), self._recording.wanted.get(move.process)
+        if placed is None or wanted is None:
+            return Outcome(Ending.GONE)
+        if not set(move.targets) <= set(wanted.process.nodes_allowed):
+            return Outcome(Ending.REFUSED, detail="target outside the cpuset")
+        on = self._recording.snapshot.topology
+        outcome, flow = carry_out(
+            move, placed.regions, on.index_of, self._room_bytes(), left_ns, self._prices
+        )
+        if outcome.moved_bytes:
+            pages = placed.regions.pages - flow.leaving + flow.arriving
+            self._put(move.process, _Placed.at(placed.rows, pages), placed)
+        return outcome
+
+
+def _with_regions(process: Process, regions: Regions) -> Process:
+    """Do what replace() does, in a third of the time: this is done for every process and policy at every tick."""
+    return Process(
+        process.key, process.comm, process.nodes_allowed, process.threads, regions, process.placement_age_s
+    )
+
+
+def _clean_bytes(memory: NodeMemory) -> Ints:
+    clean_bytes: Ints = np.maximum(memory.inactive_file_bytes - memory.dirty_bytes, 0)
+    return clean_bytes

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Scores for people, as a table, and for machines, as plain values."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich.table import Table
+
+from numad_py.sim.score import Score
+from numad_py.sim.timeline import sparkline
+
+BASELINE: Final = "hold"
+DIGITS: Final = 9  # significant ones: enough to compare, and the same on every machine
+CAPTION: Final = "Modelled, not measured: remote accesses and time come from a cost model, on the demand that the trace recorded."
+
+_ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
+    "local at the end": lambda score, _: _share(score.local_share_end),
+    "local on average": lambda score, _: _share(score.local_share_mean),
+    "local over time": lambda score, _: sparkline(score.timeline),
+    "settled, slowest job": lambda score, _: _settled(score),
+    "modelled remote access": lambda score, _: _share(score.remote_access_share),
+    "modelled time / hold": lambda score, hold: _ratio(time_to_baseline(score, hold)),
+    "moved, MB": lambda score, _: f"{score.moved_bytes / 2**20:,.0f}",
+    "moved, pages": lambda score, _: f"{score.moved_pages:,}",
+    "CPU time of moving, s": lambda score, _: f"{score.moving_s:.3f}",
+    "jobs blocked, s": lambda score, _: f"{score.blocked_s:.3f}",
+    "moves decided": lambda score, _: f"{score.decisions:,}",
+    "held back by the guard": lambda score, _: f"{score.held:,}",
+}
+
+
+def time_to_baseline(score: Score, baseline: Score) -> float | None:
+    """Give modelled time as a multiple of the baseline's; None where that is 0."""
+    return score.modelled_s / baseline.modelled_s if baseline.modelled_s else None
+
+
+def table(title: str, scores: Mapping[str, Score]) -> Table:
+    """Lay out one column per policy; the baseline must be among them."""
+    drawn = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
+    drawn.add_column("policy")
+    for name in scores:
+        drawn.add_column(name, justify="right")
+    for label, cell in _ROWS.items():
+        drawn.add_row(label, *(cell(score, scores[BASELINE]) for score in scores.values()))
+    return drawn
+
+
+def values(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Give every figure by policy, fit for JSON; the baseline must be among them."""
+    return {
+        name: _rounded(
+            asdict(score)
+            | {
+                "remote_access_share": score.remote_access_share,
+                "worst_settle_s": score.worst_settle_s,
+                "modelled_time_to_hold": time_to_baseline(score, scores[BASELINE]),
+            }
+        )
+        for name, score in scores.items()
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.1f} %"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.3f}"
+
+
+def _settled(score: Score) -> str:
+    if not score.settle_s:
+        return "–"
+    return "never" if score.worst_settle_s is None else f"{score.worst_settle_s:.1f} s"

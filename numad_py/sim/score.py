@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a run of the loop gained, and what it spent, from its ticks alone.
+
+Problem: two policies are to be compared on figures that mean the same for both, and for a live daemon.
+
+Primitive: each tick gives CPU time by process and node, resident bytes by process and node, and outcomes.
+A process's accesses are taken to be spread evenly over its resident pages, and to come from where it used CPU time.
+
+Application: one `Scorer` per run; what it remembers does not grow with the run's length.
+
+Units: seconds, bytes, base pages; shares are 0 to 1.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from numad_py.model import ProcessKey, Snapshot, Tick
+from numad_py.sim.cost import Prices
+from numad_py.sim.timeline import Timeline
+from numad_py.sim.use import Use, Users
+
+SETTLED_SHARE: Final = 0.95
+TIMELINE_POINTS: Final = 16
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figures of one run.
+
+    ``local_share_*`` are about unbound anonymous bytes; None where nothing says what is local. ``accesses`` and
+    ``remote_accesses`` are modelled; ``modelled_s`` is CPU time under the cost model plus ``blocked_s``.
+    ``moving_s`` is the CPU time of moving, ``blocked_s`` the time that jobs waited for pages on the move.
+    ``held`` counts what the guard held back. ``settle_s`` is by job the time from its first look until
+    `SETTLED_SHARE` was local for good; None for never.
+    """
+
+    ticks: int
+    elapsed_s: float
+    cpu_s: float
+    local_share_end: float | None
+    local_share_mean: float | None
+    accesses: float
+    remote_accesses: float
+    modelled_s: float
+    moved_bytes: int
+    moved_pages: int
+    moving_s: float
+    blocked_s: float
+    decisions: int
+    held: int
+    held_bytes: int
+    endings: Mapping[str, int]
+    failed_pages: Mapping[str, int]
+    settle_s: Mapping[str, float | None]
+    timeline: tuple[float | None, ...]
+
+    @property
+    def remote_access_share(self) -> float | None:
+        """Accesses served by another node, of all; None without any."""
+        return self.remote_accesses / self.accesses if self.accesses else None
+
+    @property
+    def worst_settle_s(self) -> float | None:
+        """The slowest job's; None where one never settled, or none could."""
+        times_s = [math.inf if time_s is None else time_s for time_s in self.settle_s.values()]
+        worst_s = max(times_s, default=math.inf)
+        return None if math.isinf(worst_s) else worst_s
+
+
+@dataclass(frozen=True)
+class _Settling:
+    """A job on its way to a placement that stays: its first look, and since when it is settled."""
+
+    path: str
+    first_s: float
+    since_s: float | None = None
+
+    def seen(self, time_s: float, local_share: float) -> "_Settling":
+        since_s = time_s if self.since_s is None else self.since_s
+        return replace(self, since_s=since_s if local_share >= SETTLED_SHARE else None)
+
+    @property
+    def took_s(self) -> float | None:
+        return None if self.since_s is None else self.since_s - self.first_s
+
+
+@dataclass(eq=False)
+class _Sums:
+    """Running sums, by the names of a score's fields.
+
+    ``wait_s`` is the CPU time as it would be if all of it waited for memory, ``remote_s`` the part of it that reached
+    for another node; ``local_s`` adds up local shares over the time ``known_s``.
+    """
+
+    ticks: int = 0
+    elapsed_s: float = 0.0
+    cpu_s: float = 0.0
+    wait_s: float = 0.0
+    remote_s: float = 0.0
+    local_s: float = 0.0
+    known_s: float = 0.0
+    moved_bytes: int = 0
+    moved_pages: int = 0
+    moving_s: float = 0.0
+    blocked_s: float = 0.0
+    decisions: int = 0
+    held: int = 0
+    held_bytes: int = 0
+    endings: Counter[str] = field(default_factory=Counter)
+    failed_pages: Counter[str] = field(default_factory=Counter)
+
+
+class Scorer:
+    """Adds up ticks; nothing but the ticks and the prices goes into a score."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._users = Users()
+        self._sums = _Sums()
+        self._timeline = Timeline(TIMELINE_POINTS)
+        self._settling: dict[int, _Settling] = {}
+        self._time_s: float | None = None
+        self._local_share: float | None = None
+
+    def add(self, tick: Tick) -> None:
+        """Take one tick into the score."""
+        time_s = tick.snapshot.time_s
+        elapsed_s = 0.0 if self._time_s is None else time_s - self._time_s
+        self._time_s = time_s
+        self._sums.ticks += 1
+        self._sums.elapsed_s += elapsed_s
+        use = self._users.look(tick.snapshot)
+        self._add_accesses(use)
+        self._add_local_share(tick.snapshot, use, elapsed_s)
+        self._add_moves(tick, use, elapsed_s)
+
+    @property
+    def score(self) -> Score:
+        """The figures so far."""
+        sums, prices = self._sums, self._prices
+        working_s = sums.cpu_s * (1 - prices.memory_share) + sums.wait_s * prices.memory_share
+        return Score(
+            ticks=sums.ticks,
+            elapsed_s=sums.elapsed_s,
+            cpu_s=sums.cpu_s,
+            local_share_end=self._local_share,
+            local_share_mean=sums.local_s / sums.known_s if sums.known_s else self._local_share,
+            accesses=sums.cpu_s * prices.accesses_per_cpu_s,
+            remote_accesses=sums.remote_s * prices.accesses_per_cpu_s,
+            modelled_s=working_s + sums.blocked_s,
+            moved_bytes=sums.moved_bytes,
+            moved_pages=sums.moved_pages,
+            moving_s=sums.moving_s,
+            blocked_s=sums.blocked_s,
+            decisions=sums.decisions,
+            held=sums.held,
+            held_bytes=sums.held_bytes,
+            endings=dict(sorted(sums.endings.items())),
+            failed_pages=dict(sorted(sums.failed_pages.items())),
+            settle_s=self._settle_s(),
+            timeline=self._timeline.shares,
+        )
+
+    def _settle_s(self) -> dict[str, float | None]:
+        """Give times by path; a cgroup made anew at the same path is another job."""
+        paths = Counter(job.path for job in self._settling.values())
+        return {
+            job.path if paths[job.path] == 1 else f"{job.path} (cgroup {cgroup_id})": job.took_s
+            for cgroup_id, job in self._settling.items()
+        }
+
+    def _add_accesses(self, use: Use) -> None:
+        """Add CPU time, the part of it that reached for another node, and what it waited for memory."""
+        latency_ns = self._prices.latency_ns
+        slower = use.page_share @ (latency_ns / np.diag(latency_ns)[:, None]).T
+        homeless = use.page_share.sum(axis=1) == 0  # nothing resident: taken for local
+        slower[homeless] = 1.0
+        remote = np.where(homeless[:, None], 0.0, 1 - use.page_share)
+        self._sums.cpu_s += float(use.cpu_s.sum())
+        self._sums.wait_s += float((use.cpu_s * slower).sum())
+        self._sums.remote_s += float((use.cpu_s * remote).sum())
+
+    def _add_local_share(self, snapshot: Snapshot, use: Use, elapsed_s: float) -> None:
+        row = np.repeat(np.arange(len(snapshot.jobs)), [len(job.processes) for job in snapshot.jobs])
+        local = np.bincount(row, use.local_bytes, minlength=len(snapshot.jobs))
+        known = np.bincount(row, use.known_bytes, minlength=len(snapshot.jobs))
+        for job, local_bytes, known_bytes in zip(snapshot.jobs, local, known, strict=True):
+            if known_bytes:
+                settling = self._settling.get(job.cgroup_id) or _Settling(job.path, snapshot.time_s)
+                self._settling[job.cgroup_id] = settling.seen(snapshot.time_s, local_bytes / known_bytes)
+        share = float(local.sum() / known.sum()) if known.any() else None
+        self._timeline.add(share)
+        if share is not None:
+            self._local_share = share
+            self._sums.local_s += share * elapsed_s
+            self._sums.known_s += elapsed_s
+
+    def _add_moves(self, tick: Tick, use: Use, elapsed_s: float) -> None:
+        sums, page_bytes = self._sums, tick.snapshot.topology.page_bytes
+        cpu_s = _cpu_s(tick.snapshot, use) if tick.plan.moves else {}
+        for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True):
+            running = cpu_s.get(move.process, 0.0)
+            # One thread at a time can wait for the page on the move, and only while it runs.
+            busy_share = min(1.0, running / elapsed_s) if elapsed_s else float(running > 0)
+            sums.blocked_s += outcome.took_s * busy_share
+            sums.moving_s += outcome.took_s
+            sums.moved_bytes += outcome.moved_bytes
+            sums.moved_pages += outcome.moved_bytes // page_bytes
+            sums.endings[outcome.ending.value] += 1
+            sums.failed_pages.update(outcome.failed)
+        sums.decisions += len(tick.plan.moves)
+        sums.held += len(tick.plan.held)
+        sums.held_bytes += sum(held.bytes for held in tick.plan.held)
+
+
+def _cpu_s(snapshot: Snapshot, use: Use) -> dict[ProcessKey, float]:
+    keys = (process.key for job in snapshot.jobs for process in job.processes)
+    return dict(zip(keys, use.cpu_s.sum(axis=1).tolist(), strict=True))

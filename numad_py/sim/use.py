@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Who used memory from where: the processes of one look as arrays of shape (processes, nodes).
+
+A process is at home on the nodes where it used its CPU time: the busiest one, and any with at least half as much.
+While it sleeps it keeps the home it had. Home is where the memory is that belongs to those CPUs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numad_py.model import Floats, Process, ProcessKey, Regions, Snapshot, Topology
+
+HOME_PART: Final = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """CPU seconds, shares of resident bytes, unbound anonymous bytes, and homes."""
+
+    cpu_s: Floats
+    page_share: Floats
+    anon_bytes: Floats
+    home: NDArray[np.bool_]
+
+    @property
+    def local_bytes(self) -> Floats:
+        """By process: unbound anonymous bytes at home."""
+        local: Floats = (self.anon_bytes * self.home).sum(axis=1)
+        return local
+
+    @property
+    def known_bytes(self) -> Floats:
+        """By process: unbound anonymous bytes of which is known whether they are at home."""
+        known: Floats = self.anon_bytes.sum(axis=1) * self.home.any(axis=1)
+        return known
+
+
+@dataclass(frozen=True, eq=False)
+class _Resident:
+    """What one process holds by node, summed once for as long as its regions stay the same."""
+
+    regions: Regions
+    page_share: Floats
+    anon_bytes: Floats
+
+    @staticmethod
+    def of(regions: Regions) -> "_Resident":
+        pages = regions.pages.astype(np.float64)  # exact below 2^53, and multiplied much faster than integers
+        every, anon = np.empty((2, len(regions)))
+        every[:] = regions.page_bytes
+        anon[:] = every * regions.unbound * regions.anon_pages / np.maximum(pages.sum(axis=1), 1)
+        by_node = every @ pages
+        return _Resident(regions, by_node / max(by_node.sum(), 1), anon @ pages)
+
+
+class Users:
+    """Follows the processes of a run from look to look."""
+
+    def __init__(self) -> None:
+        self._known: dict[ProcessKey, tuple[_Resident, NDArray[np.bool_]]] = {}
+
+    def look(self, snapshot: Snapshot) -> Use:
+        """Give what all processes did since the last look, in the order of the jobs."""
+        processes = [process for job in snapshot.jobs for process in job.processes]
+        cpu_s = cpu_s_by_process(processes, snapshot.topology)
+        home = _homes(cpu_s, snapshot.topology)
+        asleep = (cpu_s.sum(axis=1) == 0).tolist()
+        resident = []
+        for row, process in enumerate(processes):
+            held, last_home = self._known.get(process.key, _UNKNOWN)
+            resident.append(held if held.regions is process.regions else _Resident.of(process.regions))
+            if asleep[row] and len(last_home):
+                home[row] = last_home
+        self._known = {
+            each.key: (held, where) for each, held, where in zip(processes, resident, home, strict=True)
+        }
+        return Use(
+            cpu_s,
+            np.array([held.page_share for held in resident], np.float64).reshape(cpu_s.shape),
+            np.array([held.anon_bytes for held in resident], np.float64).reshape(cpu_s.shape),
+            home,
+        )
+
+
+_UNKNOWN: Final = (_Resident.of(Regions.empty(0)), np.zeros(0, bool))
+
+
+def _homes(cpu_s: Floats, on: Topology) -> NDArray[np.bool_]:
+    busiest_s = cpu_s.max(axis=1, initial=0, keepdims=True)
+    rows, nodes = np.nonzero((cpu_s > 0) & (cpu_s >= HOME_PART * busiest_s))
+    home = np.zeros(cpu_s.shape, bool)
+    home[rows, on.memory_of[nodes]] = True
+    return home
+
+
+def cpu_s_by_process(processes: Sequence[Process], on: Topology) -> Floats:
+    """Give CPU seconds since the last look, shape (processes, nodes)."""
+    nodes = len(on.nodes)
+    if not processes:
+        return np.zeros((0, nodes))
+    cpu = np.concatenate([process.threads.cpu for process in processes])
+    cpu_s = np.concatenate([process.threads.cpu_s for process in processes])
+    node = on.index_of_cpu[np.minimum(cpu, len(on.index_of_cpu) - 1)]
+    row = np.repeat(np.arange(len(processes)), [len(process.threads.cpu) for process in processes])
+    known = node >= 0
+    cell = (row * nodes + node)[known]
+    cells = np.bincount(cell, cpu_s[known], minlength=len(processes) * nodes)
+    return cells.astype(np.float64).reshape(-1, nodes)

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Ticks to lines of JSON and back: the recording, the audit log and the simulator's input in one."""
+
+from numad_py.trace.anonymise import Anonymiser
+from numad_py.trace.files import RingWriter, Writer, ring_segments
+from numad_py.trace.header import Header
+from numad_py.trace.reader import Gap, TraceError, read
+
+__all__ = ["Anonymiser", "Gap", "Header", "RingWriter", "TraceError", "Writer", "read", "ring_segments"]

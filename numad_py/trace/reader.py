@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Read a trace as a stream: every tick, or the sentence that says what is wrong and where."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from numad_py.model import Tick
+from numad_py.trace import wire
+from numad_py.trace.compression import decompressed
+from numad_py.trace.files import ring_segments
+from numad_py.trace.header import Header, header_of
+from numad_py.trace.ticks import Decoder
+from numad_py.trace.wire import Damage
+
+# A hostile file could be one endless line. 10,000 processes with 1,000 regions are half of this.
+_LINE_BYTES = 1 << 30
+
+
+class TraceError(ValueError):
+    """A trace is damaged, or not one that this version understands."""
+
+    def __init__(self, path: Path, line: int, what: str) -> None:
+        super().__init__(f"{path}, line {line}: {what}")
+        self.path = path
+        self.line = line
+        self.what = what
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Lines that a lenient reading passed over, from ``line`` on, and what was wrong with the first."""
+
+    path: Path
+    line: int
+    lines: int
+    why: str
+
+
+_Report = Callable[[Gap], None] | None  # None: damage raises
+
+
+def _ignore(gap: Gap) -> None:
+    """Do without a report."""
+
+
+def read(
+    path: Path, *, lenient: bool = False, on_damage: Callable[[Gap], None] = _ignore
+) -> tuple[Header, Iterator[Tick]]:
+    """Give a trace's header, and its ticks one by one.
+
+    The path of a ring gives its newest boot, all segments as one. Damage raises
+    TraceError, at once or while the ticks are drawn; a lenient reading tells
+    ``on_damage`` and goes on at the next keyframe, but needs a whole header.
+    Raises OSError where no file can be opened.
+    """
+    report = on_damage if lenient else None
+    traces = list(_opened_all(path, report))
+    if not traces:
+        raise TraceError(path, 1, "no segment of this ring begins with a whole header")
+    newest = traces[-1].header
+    run = list(takewhile(lambda trace: newest.follows(trace.header), reversed(traces)))[::-1]
+    return run[0].header, _ticks(run, report)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file read as far as its header; closed when ``lines`` is."""
+
+    path: Path
+    header: Header
+    lines: Iterator[tuple[int, bytes | Damage]]
+
+
+def _opened_all(path: Path, report: _Report) -> Iterator[_Opened]:
+    parts = [path] if path.exists() else ring_segments(path) or [path]
+    for part in parts:
+        try:
+            yield _opened(part)
+        except TraceError as error:
+            if report is None or len(parts) == 1:
+                raise
+            report(Gap(part, error.line, sum(1 for _ in _lines(part)), error.what))
+
+
+def _opened(path: Path) -> _Opened:
+    lines = _lines(path)
+    number, first = next(lines, (1, Damage("the file is empty")))
+    try:
+        return _Opened(path, header_of(_whole(first)), lines)
+    except Damage as damage:
+        raise TraceError(path, number, str(damage)) from damage
+
+
+def _ticks(run: list[_Opened], report: _Report) -> Iterator[Tick]:
+    decoder = Decoder(run[0].header)
+    for trace in run:
+        decoder.begin()
+        yield from _strict(trace, decoder) if report is None else _lenient(trace, decoder, report)
+
+
+def _strict(trace: _Opened, decoder: Decoder) -> Iterator[Tick]:
+    for number, line in trace.lines:
+        tick = _decoded(decoder, line)
+        if isinstance(tick, Damage):
+            raise TraceError(trace.path, number, str(tick)) from tick
+        yield tick
+
+
+def _lenient(trace: _Opened, decoder: Decoder, report: Callable[[Gap], None]) -> Iterator[Tick]:
+    first = number = 1
+    why: Damage | None = None
+    for number, line in trace.lines:
+        tick = _decoded(decoder, line)
+        if isinstance(tick, Damage):
+            first, why = (number, tick) if why is None else (first, why)
+            decoder.forget()
+            tick = _decoded(decoder, line)  # a keyframe needs nothing that came before
+        if isinstance(tick, Tick):
+            if why is not None:
+                report(Gap(trace.path, first, number - first, str(why)))
+            why = None
+            yield tick
+    if why is not None:
+        report(Gap(trace.path, first, number + 1 - first, str(why)))
+
+
+def _decoded(decoder: Decoder, line: bytes | Damage) -> Tick | Damage:
+    try:
+        read = wire.decoded(_whole(line))
+        if isinstance(read, wire.Header):
+            return Damage("a header in the middle of a trace")
+        return decoder.tick(read)
+    except Damage as damage:
+        return damage
+
+
+def _whole(line: bytes | Damage) -> bytes:
+    if isinstance(line, Damage):
+        raise line
+    return line
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | Damage]]:
+    """Yield each line with its number; in the place of one that cannot be had, why, and then no more."""
+    number, parts, length = 1, [b""], 0
+    with path.open("rb") as file:
+        try:
+            for piece in decompressed(file, path):
+                length += len(piece)
+                first, *others = piece.split(b"\n")
+                parts.append(first)
+                for part in others:
+                    yield number, b"".join(parts)
+                    number, parts, length = number + 1, [part], len(part)
+                if length > _LINE_BYTES:
+                    raise Damage(f"a line longer than {_LINE_BYTES} bytes")  # noqa: TRY301
+            if any(parts):
+                yield number, b"".join(parts)
+        except Damage as damage:
+            yield number, damage

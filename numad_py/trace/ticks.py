@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Ticks to lines and back, each side remembering every process's last regions."""
+
+import math
+
+import numpy as np
+
+from numad_py.model import (
+    Held,
+    Ints,
+    Job,
+    JobMemory,
+    MovePages,
+    NodeMemory,
+    Outcome,
+    Plan,
+    Process,
+    ProcessKey,
+    Regions,
+    Skipped,
+    Snapshot,
+    Threads,
+    Tick,
+)
+from numad_py.trace import regions, wire
+from numad_py.trace.header import Header
+from numad_py.trace.wire import Damage, column, escaped, unescaped
+
+_NODE_MEMORY = wire.NodeMemory.__struct_fields__
+
+
+class Encoder:
+    """Turns the ticks of one file into its lines; the first is a keyframe."""
+
+    def __init__(self, header: Header) -> None:
+        self._topology = header.topology
+        self._keyframe_every = header.keyframe_every
+        self._number = 0
+        self._known: dict[ProcessKey, Regions] = {}
+
+    def line(self, tick: Tick) -> bytes:
+        """Give the tick's line; raises ValueError for a tick that this trace cannot hold."""
+        self._check(tick)
+        keyframe = self._number % self._keyframe_every == 0
+        if keyframe:
+            self._known = {}
+        line = self._tick(tick, keyframe=keyframe)
+        self._number += 1
+        return wire.encoded(line)
+
+    def _check(self, tick: Tick) -> None:
+        topology = tick.snapshot.topology
+        if topology is not self._topology and topology != self._topology:
+            raise ValueError("the machine's topology is not the trace's: begin another trace")
+        if len(tick.outcomes) != len(tick.plan.moves):
+            raise ValueError(f"{len(tick.outcomes)} outcomes for {len(tick.plan.moves)} moves")
+
+    def _tick(self, tick: Tick, *, keyframe: bool) -> wire.Tick:
+        snapshot = tick.snapshot
+        return wire.Tick(
+            number=self._number,
+            keyframe=keyframe,
+            time_s=snapshot.time_s,
+            memory=wire.NodeMemory(*(getattr(snapshot.memory, name).tolist() for name in _NODE_MEMORY)),
+            jobs=[self._job(job) for job in snapshot.jobs],
+            skipped=[
+                wire.Skipped(_key(skipped.process), escaped(skipped.comm), escaped(skipped.why))
+                for skipped in snapshot.skipped
+            ],
+            plan=wire.Plan(
+                [_move_to_wire(move) for move in tick.plan.moves],
+                [wire.Held(_key(held.process), held.bytes, held.why) for held in tick.plan.held],
+            ),
+            outcomes=[_outcome_to_wire(outcome) for outcome in tick.outcomes],
+        )
+
+    def _job(self, job: Job) -> wire.Job:
+        memory = job.memory
+        return wire.Job(
+            job.cgroup_id,
+            escaped(job.path),
+            escaped(job.profile),
+            [self._process(process) for process in job.processes],
+            None
+            if memory is None
+            else wire.JobMemory(memory.anon_bytes.tolist(), memory.file_bytes.tolist()),
+        )
+
+    def _process(self, process: Process) -> wire.Process:
+        whole, changes = self._regions(process)
+        threads = process.threads
+        return wire.Process(
+            key=_key(process.key),
+            comm=escaped(process.comm),
+            nodes_allowed=list(process.nodes_allowed),
+            threads=wire.Threads(threads.tid.tolist(), threads.cpu.tolist(), threads.cpu_s.tolist()),
+            placement_age_s=process.placement_age_s,  # infinity, for never, becomes null
+            regions=whole,
+            changes=changes,
+        )
+
+    def _regions(self, process: Process) -> tuple[wire.Regions | None, wire.Changes | None]:
+        old, new = self._known.get(process.key), process.regions
+        self._known[process.key] = new
+        if old is None:
+            return regions.to_wire(new), None
+        return None, regions.changes(old, new)
+
+
+class Decoder:
+    """Turns the lines of one file, or of several that follow each other, into ticks."""
+
+    def __init__(self, header: Header) -> None:
+        self._topology = header.topology
+        self._nodes = len(header.topology.nodes)
+        self._next: int | None = 0
+        self._time_s = -math.inf
+        self._known: dict[ProcessKey, tuple[Ints, Regions]] = {}
+
+    def begin(self) -> None:
+        """Go on with the first tick of the next file."""
+        self._next = 0
+
+    def forget(self) -> None:
+        """Go on at the next keyframe, after damage."""
+        self._next = None
+
+    def tick(self, line: wire.Tick) -> Tick:
+        """Give the line's tick; raises Damage for one that cannot follow those before."""
+        self._check(line)
+        if line.keyframe:
+            self._known = {}
+        snapshot = Snapshot(
+            time_s=line.time_s,
+            topology=self._topology,
+            memory=NodeMemory(*(self._by_node(getattr(line.memory, name), name) for name in _NODE_MEMORY)),
+            jobs=tuple(self._job(job) for job in line.jobs),
+            skipped=tuple(
+                Skipped(_key_from_wire(read.process), unescaped(read.comm), unescaped(read.why))
+                for read in line.skipped
+            ),
+        )
+        outcomes = tuple(_outcome_from_wire(outcome) for outcome in line.outcomes)
+        self._next, self._time_s = line.number + 1, line.time_s
+        return Tick(snapshot, _plan_from_wire(line.plan), outcomes)
+
+    def _check(self, line: wire.Tick) -> None:
+        if self._next is None and not line.keyframe:
+            raise Damage("no keyframe since the damage before")
+        if self._next is not None and line.number != self._next:
+            raise Damage(f"tick {line.number} where tick {self._next} belongs")
+        if line.number == 0 and not line.keyframe:
+            raise Damage("the first tick is not a keyframe")
+        if line.time_s < self._time_s:
+            raise Damage(f"time goes back from {self._time_s} s to {line.time_s} s")
+        if len(line.outcomes) != len(line.plan.moves):
+            raise Damage(f"{len(line.outcomes)} outcomes for {len(line.plan.moves)} moves")
+
+    def _by_node(self, values: list[int], name: str) -> Ints:
+        return column(values, np.int64, self._nodes, name)
+
+    def _job(self, read: wire.Job) -> Job:
+        processes = tuple(self._process(process) for process in read.processes)
+        memory = None if read.memory is None else self._job_memory(read.memory)
+        return Job(read.cgroup_id, unescaped(read.path), unescaped(read.profile), processes, memory)
+
+    def _job_memory(self, read: wire.JobMemory) -> JobMemory:
+        return JobMemory(
+            self._by_node(read.anon_bytes, "anon_bytes"), self._by_node(read.file_bytes, "file_bytes")
+        )
+
+    def _process(self, read: wire.Process) -> Process:
+        key = _key_from_wire(read.key)
+        age_s = read.placement_age_s
+        return Process(
+            key,
+            unescaped(read.comm),
+            tuple(read.nodes_allowed),
+            _threads_from_wire(read.threads),
+            self._regions(key, read),
+            math.inf if age_s is None else age_s,
+        )
+
+    def _regions(self, key: ProcessKey, read: wire.Process) -> Regions:
+        if read.regions is not None:
+            table = regions.table_of(read.regions, self._nodes)
+        elif key not in self._known:
+            raise Damage(f"process {key.pid} has no regions here, and none since the last keyframe")
+        else:
+            table, now = self._known[key]
+            if read.changes is None:
+                return now
+        if read.changes is not None:
+            table = regions.changed(table, read.changes)
+        now = regions.regions_of(table)
+        self._known[key] = table, now
+        return now
+
+
+def _key(key: ProcessKey) -> wire.Key:
+    return wire.Key(key.pid, key.start_ticks)
+
+
+def _key_from_wire(read: wire.Key) -> ProcessKey:
+    return ProcessKey(read.pid, read.start_ticks)
+
+
+def _threads_from_wire(read: wire.Threads) -> Threads:
+    length = len(read.tid)
+    return Threads(
+        column(read.tid, np.int64, length, "tid"),
+        column(read.cpu, np.int64, length, "cpu"),
+        column(read.cpu_s, np.float64, length, "cpu_s"),
+    )
+
+
+def _move_to_wire(move: MovePages) -> wire.Move:
+    return wire.Move(
+        _key(move.process),
+        move.start.tolist(),
+        move.end.tolist(),
+        move.page_bytes.tolist(),
+        list(move.sources),
+        list(move.targets),
+        move.limit_bytes,
+        move.reason,
+        move.whole,
+    )
+
+
+def _plan_from_wire(read: wire.Plan) -> Plan:
+    return Plan(
+        tuple(_move_from_wire(move) for move in read.moves),
+        tuple(Held(_key_from_wire(held.process), held.bytes, held.why) for held in read.held),
+    )
+
+
+def _move_from_wire(read: wire.Move) -> MovePages:
+    length = len(read.start)
+    return MovePages(
+        process=_key_from_wire(read.process),
+        start=column(read.start, np.uint64, length, "start"),
+        end=column(read.end, np.uint64, length, "end"),
+        page_bytes=column(read.page_bytes, np.int64, length, "page_bytes"),
+        sources=tuple(read.sources),
+        targets=tuple(read.targets),
+        limit_bytes=read.limit_bytes,
+        reason=read.reason,
+        whole=read.whole,
+    )
+
+
+def _outcome_to_wire(outcome: Outcome) -> wire.Outcome:
+    return wire.Outcome(
+        outcome.ending,
+        outcome.moved_bytes,
+        dict(outcome.failed),
+        outcome.stayed_start.tolist(),
+        outcome.stayed_end.tolist(),
+        outcome.reached,
+        outcome.took_s,
+        list(outcome.call_s),
+        escaped(outcome.detail),
+    )
+
+
+def _outcome_from_wire(read: wire.Outcome) -> Outcome:
+    stayed = len(read.stayed_start)
+    return Outcome(
+        ending=read.ending,
+        moved_bytes=read.moved_bytes,
+        failed=read.failed,
+        stayed_start=column(read.stayed_start, np.uint64, stayed, "stayed_start"),
+        stayed_end=column(read.stayed_end, np.uint64, stayed, "stayed_end"),
+        reached=read.reached,
+        took_s=read.took_s,
+        call_s=tuple(read.call_s),
+        detail=unescaped(read.detail),
+    )

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""The lines of a trace, as strict types: what may stand in a file, and nothing else."""
+
+import re
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from numad_py.model import Ending, Reason, Refusal
+
+VERSION: Literal[0] = 0
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Column = list[Count]
+Number = TypeVar("Number", np.int64, np.uint64, np.float64)
+
+
+class Damage(ValueError):
+    """What a line says, or how it says it, cannot be."""
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Anything on a line."""
+
+
+class Node(Part, frozen=True):
+    """One NUMA node."""
+
+    id: Count
+    # The kernel's CONFIG_NR_CPUS ends at 8192; tables are as long as the highest CPU number.
+    cpus: list[Annotated[int, Meta(ge=0, lt=1 << 16)]]
+    total_bytes: Count
+
+
+class Topology(Part, frozen=True):
+    """The machine; ``nodes`` ascending by id, ``distances`` row by row in their order."""
+
+    nodes: Annotated[list[Node], Meta(min_length=1)]
+    distances: list[Column]
+    page_bytes: Annotated[int, Meta(gt=0, le=2**63 - 1)]
+
+
+class Header(Part, frozen=True, tag_field="type", tag="header"):
+    """The first line."""
+
+    version: Literal[0]
+    tool_version: str
+    topology: Topology
+    kernel: str
+    boot_id: str
+    clock: Literal["CLOCK_MONOTONIC", "simulated"]
+    started_unix_s: float
+    sources: list[str]
+    keyframe_every: Annotated[int, Meta(ge=1)]
+    anonymised: bool
+    move_4k_page_ns: Annotated[float, Meta(ge=0)] | None
+
+
+class Key(Part, frozen=True, array_like=True):
+    """A process: ``[pid, start_ticks]``."""
+
+    pid: Count
+    start_ticks: Count
+
+
+class Regions(Part, frozen=True):
+    """VMAs as columns, ascending by ``start``; ``pages`` has one column per node."""
+
+    start: Column
+    end: Column
+    page_bytes: Column
+    kind: list[Annotated[int, Meta(ge=0, le=3)]]
+    mempolicy: list[Annotated[int, Meta(ge=0, le=5)]]
+    mapmax: Column
+    anon_pages: Column
+    pages: list[Column]
+
+
+class Recount(Part, frozen=True):
+    """New page counts of some rows."""
+
+    row: Column
+    anon_pages: Column
+    pages: list[Column]
+
+
+class Changes(Part, frozen=True, omit_defaults=True):
+    """From a process's last regions to these: row numbers are those of the last ones."""
+
+    gone: Column = []
+    recount: Recount | None = None
+    new: Regions | None = None
+
+
+class Threads(Part, frozen=True):
+    """Threads as columns."""
+
+    tid: Column
+    cpu: Column
+    cpu_s: list[float]
+
+
+class Process(Part, frozen=True, omit_defaults=True):
+    """One process: ``regions`` whole, or what changed in them, or neither: they are as before."""
+
+    key: Key
+    comm: str
+    nodes_allowed: Column
+    threads: Threads
+    placement_age_s: float | None
+    regions: Regions | None = None
+    changes: Changes | None = None
+
+
+class JobMemory(Part, frozen=True):
+    """What the cgroup is charged, by node."""
+
+    anon_bytes: Column
+    file_bytes: Column
+
+
+class Job(Part, frozen=True):
+    """One labelled cgroup."""
+
+    cgroup_id: Count
+    path: str
+    profile: str
+    processes: list[Process]
+    memory: JobMemory | None
+
+
+class NodeMemory(Part, frozen=True):
+    """Every node's memory, as columns by node."""
+
+    total_bytes: Column
+    free_bytes: Column
+    high_watermark_bytes: Column
+    file_bytes: Column
+    inactive_file_bytes: Column
+    dirty_bytes: Column
+    anon_bytes: Column
+
+
+class Skipped(Part, frozen=True):
+    """A process that was not looked at."""
+
+    process: Key
+    comm: str
+    why: str
+
+
+class Move(Part, frozen=True):
+    """One wish to move pages."""
+
+    process: Key
+    start: Column
+    end: Column
+    page_bytes: Column
+    sources: Column
+    targets: Column
+    limit_bytes: Count
+    reason: Reason
+    whole: bool
+
+
+class Held(Part, frozen=True):
+    """Bytes that the guard held back."""
+
+    process: Key
+    bytes: Count
+    why: Refusal
+
+
+class Plan(Part, frozen=True):
+    """All wishes of the tick."""
+
+    moves: list[Move]
+    held: list[Held]
+
+
+class Outcome(Part, frozen=True):
+    """What became of the move at the same place in the plan."""
+
+    ending: Ending
+    moved_bytes: Count
+    failed: dict[str, Count]
+    stayed_start: Column
+    stayed_end: Column
+    reached: Count
+    took_s: float
+    call_s: list[float]
+    detail: str
+
+
+class Tick(Part, frozen=True, tag_field="type", tag="tick"):
+    """Every other line."""
+
+    number: Count
+    keyframe: bool
+    time_s: float
+    memory: NodeMemory
+    jobs: list[Job]
+    skipped: list[Skipped]
+    plan: Plan
+    outcomes: list[Outcome]
+
+
+def _plain(value: object) -> object:
+    """Turn a numpy scalar, which a policy may well leave where a number is meant, into that number."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a trace cannot hold {value!r}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_decoder: msgspec.json.Decoder[Header | Tick] = msgspec.json.Decoder(Header | Tick)
+
+
+def encoded(line: Header | Tick) -> bytes:
+    """Give the line, its newline included."""
+    return _encoder.encode(line) + b"\n"
+
+
+def decoded(line: bytes) -> Header | Tick:
+    """Give what the line says; raises Damage and nothing else."""
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Damage(str(error)) from error
+
+
+def check_length(values: list[int] | list[float], length: int, name: str) -> None:
+    """Raise Damage unless the column has that length."""
+    if len(values) != length:
+        raise Damage(f"column {name} has {len(values)} values where {length} belong")
+
+
+def column(values: list[int] | list[float], dtype: type[Number], length: int, name: str) -> NDArray[Number]:
+    """Give a column as a read-only array; raises Damage unless it has that length."""
+    check_length(values, length, name)
+    array = np.array(values, dtype)
+    array.setflags(write=False)
+    return array
+
+
+def escaped(name: str) -> str:
+    r"""Write bytes that are not UTF-8, as in any file name, as ``\xff``, and so a backslash as ``\x5c``."""
+    if name.isascii() and "\\" not in name:
+        return name
+    return name.replace("\\", r"\x5c").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def unescaped(name: str) -> str:
+    """Undo ``escaped``."""
+    if "\\" not in name:
+        return name
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), name.encode())
+    return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Run calls that the kernel may never answer, without ever waiting for one of them.
+
+A page walk or a move can sleep uninterruptibly: behind writeback, a FUSE or NFS
+server, or a held mmap lock. So such calls run in threads of their own. One that
+takes longer than ``patience_s`` is left to itself: its process is set aside and
+named until the call returns, and a new thread goes on with the rest. At most
+``stuck_limit`` processes may be in that state; after that nothing is begun.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+from numad_py.model import ProcessKey
+
+T = TypeVar("T")
+
+
+class Unfinished(Enum):
+    """Why a task has no result."""
+
+    STUCK = "stuck in the kernel"
+    POSTPONED = "not begun, too many processes are stuck in the kernel"
+
+
+@dataclass(eq=False)
+class _Run(Generic[T]):
+    """One call of ``Workers.run``: what is left to do, what came of it, who is at it."""
+
+    tasks: Sequence[tuple[ProcessKey, Callable[[], T]]]
+    left: deque[int] = field(default_factory=deque)
+    results: dict[int, T | OSError | Unfinished] = field(default_factory=dict)
+    busy: dict[threading.Thread, tuple[int, float]] = field(default_factory=dict)
+    error: BaseException | None = None
+
+
+class Workers:
+    """Threads for calls that may get stuck, shared by everything that makes such calls."""
+
+    def __init__(self, *, patience_s: float = 1.0, stuck_limit: int = 2) -> None:
+        self._patience_s = patience_s
+        self._stuck_limit = stuck_limit
+        self._changed = threading.Condition()
+        self._stuck: Counter[ProcessKey] = Counter()
+
+    @property
+    def stuck(self) -> tuple[ProcessKey, ...]:
+        """The processes that are set aside now."""
+        with self._changed:
+            return tuple(sorted(+self._stuck))
+
+    def run(
+        self, tasks: Sequence[tuple[ProcessKey, Callable[[], T]]], *, threads: int = 1
+    ) -> list[T | OSError | Unfinished]:
+        """Run every task; give its result, the OSError it raised, or why it has neither.
+
+        Returns once nothing is running that could still be waited for. Any
+        other exception of a task is raised here.
+        """
+        run = _Run(tasks, deque(range(len(tasks))))
+        with self._changed:
+            for _ in range(min(threads, len(tasks))):
+                self._start(run)
+            while run.busy:
+                self._changed.wait(self._until_next_is_late(run))
+                self._set_aside_the_late(run)
+        if run.error is not None:
+            raise run.error
+        return [run.results.get(index, Unfinished.POSTPONED) for index in range(len(tasks))]
+
+    def _start(self, run: _Run[T]) -> None:
+        thread = threading.Thread(target=self._work, args=(run,), name="numad-worker", daemon=True)
+        run.busy[thread] = (-1, time.monotonic())
+        thread.start()
+
+    def _work(self, run: _Run[T]) -> None:
+        me = threading.current_thread()
+        with self._changed:
+            while (index := self._next(run)) is not None:
+                run.busy[me] = (index, time.monotonic())
+                self._changed.release()
+                try:
+                    result = self._attempt(run, index)
+                finally:
+                    self._changed.acquire()
+                if me not in run.busy:  # we were late: the run went on without us
+                    self._stuck[run.tasks[index][0]] -= 1
+                    return
+                run.results[index] = result
+            del run.busy[me]
+            self._changed.notify_all()
+
+    def _next(self, run: _Run[T]) -> int | None:
+        """Take the next task whose process is not set aside; None when there is no more to do."""
+        while run.left and run.error is None and len(+self._stuck) < self._stuck_limit:
+            index = run.left.popleft()
+            if not self._stuck[run.tasks[index][0]]:
+                return index
+            run.results[index] = Unfinished.STUCK
+        return None
+
+    def _attempt(self, run: _Run[T], index: int) -> T | OSError | Unfinished:
+        try:
+            return run.tasks[index][1]()
+        except OSError as error:
+            return error
+        except BaseException as error:  # noqa: BLE001 - raised again in run()
+            run.error = error
+            return Unfinished.POSTPONED
+
+    def _until_next_is_late(self, run: _Run[T]) -> float:
+        first = min(since for _, since in run.busy.values())
+        return max(first + self._patience_s - time.monotonic(), 0.001)
+
+    def _set_aside_the_late(self, run: _Run[T]) -> None:
+        now = time.monotonic()
+        late = [t for t, (index, since) in run.busy.items() if index >= 0 and now - since > self._patience_s]
+        for thread in late:
+            index, _ = run.busy.pop(thread)
+            self._stuck[run.tasks[index][0]] += 1
+            run.results[index] = Unfinished.STUCK
+            if run.left and len(+self._stuck) < self._stuck_limit:
+                self._start(run)

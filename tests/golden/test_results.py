@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Every shipped profile gives exactly the recorded figures on every shipped trace.
+
+A change that alters them shows in review as a change of these files. To write them anew:
+``NUMAD_UPDATE_GOLDEN=1 python -m pytest tests/golden``
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from numad_py import profiles, trace
+from numad_py.policies.hold import Hold
+from numad_py.sim import cost, replay, report
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent
+PROFILES = sorted(path.stem for path in (ROOT / "policies").glob("*.yaml"))
+TRACES = sorted((ROOT / "sim" / "traces").glob("*.jsonl*"))
+UPDATE = "NUMAD_UPDATE_GOLDEN" in os.environ
+
+
+def name_of(path):
+    return path.name.partition(".")[0]
+
+
+def figures(profile, path):
+    """Give one profile's figures on one trace; the guarded profile of that name, also for hold."""
+    header, ticks = trace.read(path)
+    built = profiles.build(profiles.load(str(ROOT / "policies" / f"{profile}.yaml")))
+    return report.values(replay.scores(ticks, {"hold": Hold(), profile: built}, cost.prices_for(header)))[
+        profile
+    ]
+
+
+@pytest.mark.parametrize("path", TRACES, ids=name_of)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_figures_are_exactly_as_recorded(profile, path):
+    golden = GOLDEN / profile / f"{name_of(path)}.json"
+    found = figures(profile, path)
+    if UPDATE:
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    assert found == json.loads(golden.read_text(encoding="utf-8"))
+
+
+def test_every_golden_file_has_its_profile_and_trace():
+    recorded = {path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.glob("*/*.json")}
+
+    assert recorded == {f"{profile}/{name_of(path)}" for profile in PROFILES for path in TRACES}

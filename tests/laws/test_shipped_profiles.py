@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""The profiles an operator copies can be read, and hide nothing."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from numad_py.guard import Limits
+from numad_py.policies import PARAMETERS
+from numad_py.profile import load_yaml, read
+
+FOLDER = Path(__file__).parents[2] / "policies"
+SHIPPED = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_profile_says_what_the_code_does_anyway(path):
+    profile = read(path, PARAMETERS, Limits)
+
+    assert profile.parameters == PARAMETERS[profile.policy]()
+    assert profile.guard == Limits()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SHIPPED if path.stem != "hold"], ids=lambda path: path.stem
+)
+def test_a_shipped_profile_shows_everything_that_can_be_set(path):
+    document = load_yaml(path)
+
+    assert set(document["parameters"]) == {field.name for field in fields(PARAMETERS[document["policy"]])}
+    assert set(document["guard"]) == {field.name for field in fields(Limits)}
+
+
+def test_every_policy_has_a_profile():
+    policies = [read(path, PARAMETERS, Limits).policy for path in SHIPPED]
+
+    assert sorted(policies) == sorted(PARAMETERS)
+
+
+def test_the_table_beside_the_profiles_has_them_all():
+    text = (FOLDER / "README.md").read_text()
+
+    assert [path.name for path in SHIPPED if f"({path.name})" not in text] == []

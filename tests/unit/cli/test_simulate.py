@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""``numad-py simulate`` prints one table per trace, and says in one sentence what is wrong with its input."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from numad_py import trace
+from numad_py.cli.simulate import simulate
+from numad_py.profile import ProfileError
+from numad_py.sim import synthetic
+from tests.builders import process, tick, topology
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "sim" / "traces" / "two-nodes.jsonl.zst"
+
+
+def ran(*arguments, fails=False):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(simulate)
+    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert (result.exit_code != 0) == fails, result.output
+    return result
+
+
+def written(path, ticks, header=synthetic.HEADER):
+    with trace.Writer(path, header) as writer:
+        for each in ticks:
+            writer.write(each)
+    return path
+
+
+def short(path, count=3):
+    return written(path, list(synthetic.ticks())[:count])
+
+
+def figures(*arguments):
+    return json.loads(ran(*arguments, "--json").stdout)
+
+
+def test_a_trace_is_shown_beside_doing_nothing_under_the_shipped_policies(tmp_path):
+    shown = ran(short(tmp_path / "a.jsonl")).stdout
+
+    assert "a.jsonl: 2 nodes, 3 ticks, 2 s" in shown
+    assert [name in shown for name in ("hold", "default", "interleave")] == [True] * 3
+    assert "Modelled, not measured" in shown
+
+
+def test_the_late_bound_and_the_crossed_jobs_of_the_shipped_trace_are_repaired():
+    (replayed,) = figures(SHIPPED, "--policy", "default")
+
+    hold, default = replayed["policies"]["hold"], replayed["policies"]["default"]
+    assert hold["local_share_end"] < 0.5
+    assert hold["moved_bytes"] == 0
+    assert default["local_share_end"] > 0.99
+    assert default["modelled_time_to_hold"] < 1
+    assert default["settle_s"]["/training.slice/late-bound.scope"] < 15
+
+
+def test_a_policy_may_be_a_name_or_a_file_and_is_called_as_it_was_given(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("policy: hold\n")
+
+    (replayed,) = figures(short(tmp_path / "a.jsonl"), "--policy", "hold", "--policy", mine)
+
+    assert list(replayed["policies"]) == ["hold", str(mine)]
+    assert replayed["policies"]["hold"] == replayed["policies"][str(mine)]
+
+
+def test_each_trace_is_replayed_with_policies_that_remember_no_other(tmp_path):
+    path = short(tmp_path / "a.jsonl", count=8)
+
+    first, second = figures(path, path)
+
+    assert first == second
+
+
+def test_a_machine_file_changes_what_time_is_modelled(tmp_path):
+    path = short(tmp_path / "a.jsonl")
+
+    (near,), (far,) = (
+        figures(path, "--machine", ROOT / "sim" / "machines" / f"{name}.yaml")
+        for name in ("two-socket-xeon-gold-6240", "two-socket-xeon-e5-2680-v2")
+    )
+
+    assert near["policies"]["hold"]["modelled_s"] < far["policies"]["hold"]["modelled_s"]
+
+
+def test_a_machine_with_other_nodes_is_refused(tmp_path):
+    machine = ROOT / "sim" / "machines" / "cxl-beside-two-sockets.yaml"
+
+    with pytest.raises(ProfileError, match="found 3 nodes, the trace has 2"):
+        ran(short(tmp_path / "a.jsonl"), "--machine", machine)
+
+
+def test_a_measured_price_in_the_header_is_used(tmp_path):
+    def moving_s(price_ns):
+        header = trace.Header(topology(), "6.1", synthetic.HEADER.boot_id, 0.0, move_4k_page_ns=price_ns)
+        late = [tick(time_s=at, processes=[process(pages={0: 51200}, cpu_s={1: 1.0})]) for at in range(9)]
+        path = written(tmp_path / f"{price_ns}.jsonl", late, header)
+        (replayed,) = figures(path)
+        return replayed["policies"]["default"]["moving_s"]
+
+    assert moving_s(5000.0) == pytest.approx(2 * moving_s(2500.0), rel=1e-3)
+
+
+def test_a_shorter_deadline_moves_more_slowly(tmp_path):
+    path = short(tmp_path / "a.jsonl", count=5)
+
+    (slow,), (quick,) = figures(path, "--deadline", 0.01), figures(path)
+
+    assert 0 < slow["policies"]["default"]["moved_bytes"] < quick["policies"]["default"]["moved_bytes"]
+
+
+def test_damage_is_told_with_its_line_and_lenient_goes_on(tmp_path):
+    path = short(tmp_path / "a.jsonl")
+    with path.open("a") as file:
+        file.write("{nonsense\n")
+
+    with pytest.raises(trace.TraceError, match="line 5"):
+        ran(path)
+    lenient = ran(path, "--lenient")
+
+    assert "3 ticks" in lenient.stdout
+    assert "line 5" in lenient.stderr
+
+
+def test_a_trace_without_ticks_is_told(tmp_path):
+    with pytest.raises(trace.TraceError, match="no tick"):
+        ran(written(tmp_path / "empty.jsonl", []))
+
+
+def test_a_trace_that_is_not_there_is_a_mistake_in_the_command():
+    result = ran("/nonexistent/trace.jsonl", fails=True)
+
+    assert result.exit_code == 2
+    assert "/nonexistent/trace.jsonl: No such file" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_an_unknown_policy_is_told_with_those_that_exist(tmp_path):
+    with pytest.raises(ProfileError, match="default"):
+        ran(short(tmp_path / "a.jsonl"), "--policy", "nonsense")

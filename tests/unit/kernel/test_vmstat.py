@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Counters are read by name, whichever a kernel has."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numad_py.kernel import vmstat
+
+
+def test_each_line_is_a_counter():
+    assert vmstat.parse(b"nr_free_pages 1350287\npgscan_direct 0\n") == {
+        "nr_free_pages": 1350287,
+        "pgscan_direct": 0,
+    }
+    assert vmstat.parse(b"") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"x", b"\n", b"x 1 2\n", b"x -1\n", b" 1\n", b"x\t1\n", b"x 1_0\n", b"\xff 1\n", b"x " + b"9" * 5000],
+)
+def test_any_other_line_is_refused(text):
+    with pytest.raises(vmstat.Malformed):
+        vmstat.parse(b"a 1\n" + text)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z0-9_]{1,30}", fullmatch=True), st.integers(0, 2**64 - 1)))
+def test_what_the_kernel_prints_reads_the_same(counters):
+    text = "".join(f"{name} {value}\n" for name, value in counters.items()).encode()
+
+    assert vmstat.parse(text) == counters
+
+
+@given(
+    st.binary(max_size=100) | st.lists(st.sampled_from([b"a", b" ", b"1", b"\n"]), max_size=20).map(b"".join)
+)
+def test_no_bytes_raise_anything_but_malformed(text):
+    try:
+        counters = vmstat.parse(text)
+    except vmstat.Malformed:
+        return
+
+    assert all(value >= 0 for value in counters.values())
+
+
+def test_the_file_is_read_below_the_root_that_was_given(tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/vmstat").write_bytes(b"pswpout 3\n")
+
+    assert vmstat.read(tmp_path) == {"pswpout": 3}

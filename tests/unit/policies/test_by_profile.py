@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Every job goes to the policy that its label names, and only to that one."""
+
+from numad_py.model import Ending, Outcome, Plan, Tick
+from numad_py.policies.by_profile import ByProfile
+from numad_py.roles import Policy
+from tests.builders import GIB, MIB, TWO_NODES, by_node, job, move, node_memory, process, snapshot
+
+
+class Greedy(Policy):
+    """Moves every process to node 1, and remembers what it was shown."""
+
+    def __init__(self):
+        self.seen = []
+        self.reviewed = []
+
+    def decide(self, snapshot):
+        self.seen.append(snapshot)
+        processes = [process for job in snapshot.jobs for process in job.processes]
+        return Plan(tuple(move(process, limit_bytes=64 * MIB) for process in processes))
+
+    def review(self, tick):
+        self.reviewed.append(tick)
+
+
+def test_each_policy_sees_only_its_own_jobs():
+    first, second = Greedy(), Greedy()
+    policy = ByProfile({"a": first, "b": second})
+    jobs = [job(process(pid), profile=profile) for pid, profile in [(1, "a"), (2, "b"), (3, "neither")]]
+
+    plan = policy.decide(snapshot(jobs=jobs))
+
+    assert [move.process.pid for move in plan.moves] == [1, 2]
+    assert [len(one.seen[0].jobs) for one in (first, second)] == [1, 1]
+
+
+def test_a_later_policy_is_not_offered_room_that_an_earlier_one_will_fill():
+    first, second = Greedy(), Greedy()
+    policy = ByProfile({"a": first, "b": second})
+    jobs = [job(process(1), profile="a"), job(process(2), profile="b")]
+
+    policy.decide(snapshot(jobs=jobs, memory=node_memory(free={0: GIB, 1: GIB})))
+
+    assert (
+        second.seen[0].memory.free_bytes.tolist() == by_node({0: GIB, 1: GIB - 64 * MIB}, TWO_NODES).tolist()
+    )
+
+
+def test_each_policy_reviews_its_own_moves():
+    first, second = Greedy(), Greedy()
+    policy = ByProfile({"a": first, "b": second})
+    jobs = [job(process(1), process(2), profile="a"), job(process(3), profile="b")]
+    seen = snapshot(jobs=jobs)
+
+    plan = policy.decide(seen)
+    outcomes = tuple(Outcome(Ending.DONE, moved_bytes=number) for number in range(3))
+    policy.review(Tick(seen, plan, outcomes))
+
+    assert [outcome.moved_bytes for outcome in first.reviewed[0].outcomes] == [0, 1]
+    assert [outcome.moved_bytes for outcome in second.reviewed[0].outcomes] == [2]

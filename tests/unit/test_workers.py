@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Workers run calls that may never return, and never wait for one that does not."""
+
+import threading
+import time
+
+import pytest
+
+from numad_py.model import ProcessKey
+from numad_py.workers import Unfinished, Workers
+
+ONE, TWO, THREE, FOUR = (ProcessKey(pid, 0) for pid in range(1, 5))
+SOON = 0.05
+
+
+def wait_until(done):
+    until_s = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < until_s
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def gate():
+    """Give an event that stuck calls wait for; opened at the end, whatever happens."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_results_come_in_the_order_of_the_tasks():
+    workers = Workers()
+
+    results = workers.run([(ONE, lambda: 1), (TWO, lambda: 2), (THREE, lambda: 3)], threads=2)
+
+    assert results == [1, 2, 3]
+
+
+def test_what_the_kernel_refuses_is_a_result():
+    def refused():
+        raise ProcessLookupError("gone")
+
+    results = Workers().run([(ONE, refused), (TWO, lambda: 2)])
+
+    assert isinstance(results[0], ProcessLookupError)
+    assert results[1] == 2
+
+
+def test_any_other_error_is_raised_where_it_was_asked_for():
+    def wrong():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Workers().run([(ONE, wrong), (TWO, lambda: 2)])
+
+
+def test_a_stuck_call_delays_nobody_and_is_named(gate):
+    workers = Workers(patience_s=SOON)
+
+    results = workers.run([(ONE, gate.wait), (TWO, lambda: 2)])
+
+    assert results == [Unfinished.STUCK, 2]
+    assert workers.stuck == (ONE,)
+
+
+def test_a_process_that_is_stuck_is_not_asked_again_until_its_call_returns(gate):
+    workers = Workers(patience_s=SOON)
+    workers.run([(ONE, gate.wait)])
+
+    during = workers.run([(ONE, lambda: 1), (TWO, lambda: 2)])
+    gate.set()
+    wait_until(lambda: not workers.stuck)
+    after = workers.run([(ONE, lambda: 1)])
+
+    assert during == [Unfinished.STUCK, 2]
+    assert after == [1]
+
+
+def test_with_two_stuck_processes_nothing_more_is_begun(gate):
+    workers = Workers(patience_s=SOON, stuck_limit=2)
+    asked = []
+
+    results = workers.run([(ONE, gate.wait), (TWO, gate.wait), (THREE, lambda: asked.append(3))], threads=1)
+    later = workers.run([(FOUR, lambda: asked.append(4))])
+
+    assert results == [Unfinished.STUCK, Unfinished.STUCK, Unfinished.POSTPONED]
+    assert later == [Unfinished.POSTPONED]
+    assert not asked
+
+
+def test_two_stuck_calls_of_one_process_count_once(gate):
+    workers = Workers(patience_s=SOON, stuck_limit=2)
+
+    results = workers.run([(ONE, gate.wait), (ONE, gate.wait), (TWO, lambda: 2)], threads=2)
+
+    assert results == [Unfinished.STUCK, Unfinished.STUCK, 2]
+    assert workers.stuck == (ONE,)
+
+
+def test_nothing_to_do_is_done_at_once():
+    assert Workers().run([]) == []

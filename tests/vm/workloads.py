@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Little jobs with a placement worth repairing: ``python -m tests.vm.workloads KIND --mb 200``.
+
+Each tells ``ready START END`` (hexadecimal addresses of its memory) on stdout,
+then obeys words on stdin, answering each that has an answer with one line:
+
+    bind      bind itself to the CPUs of --run-on and touch its memory round and round
+    rest      stop touching
+    rounds    answer ``rounds N``, the rounds done so far
+    exec      become a new program with new memory (kind ``exec``); answers ``ready`` again
+
+The end of stdin ends it. No numpy: it starts in a moment.
+"""
+
+import argparse
+import ctypes
+import mmap
+import os
+import select
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+KINDS = ("late-bound", "bound", "exec", "pinned", "reader")
+
+_BASE_PAGE_BYTES = mmap.PAGESIZE
+_READ_BYTES = 1 << 20
+_MPOL_BIND = 2  # include/uapi/linux/mempolicy.h
+_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+_ADVICE = {"4k": mmap.MADV_NOHUGEPAGE, "huge": mmap.MADV_HUGEPAGE}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def cpus_of(node: int) -> set[int]:
+    """Read the CPUs of a node."""
+    text = Path(f"/sys/devices/system/node/node{node}/cpulist").read_text().strip()
+    ends = (part.partition("-") for part in text.split(",") if part)
+    return {cpu for first, _, last in ends for cpu in range(int(first), int(last or first) + 1)}
+
+
+def run_on(node: int) -> None:
+    """Bind this process to the CPUs of a node."""
+    os.sched_setaffinity(0, cpus_of(node))
+
+
+def bind_memory(node: int) -> None:
+    """Let this process allocate on one node only."""
+    mask = ctypes.c_ulong(1 << node)
+    # long set_mempolicy(int mode, const unsigned long *nodemask, unsigned long maxnode);
+    _check(
+        _libc.syscall(
+            ctypes.c_long(_SET_MEMPOLICY[os.uname().machine]),
+            ctypes.c_int(_MPOL_BIND),
+            ctypes.byref(mask),
+            ctypes.c_ulong(8 * ctypes.sizeof(mask)),
+        )
+    )
+
+
+def allocate(mb: int, pages: str) -> mmap.mmap:
+    """Allocate and touch private anonymous memory; ``pages`` is a key of the advice, or ``default``."""
+    memory = mmap.mmap(-1, mb << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if pages in _ADVICE:
+        memory.madvise(_ADVICE[pages])
+    touch(memory)
+    return memory
+
+
+def touch(memory: mmap.mmap) -> None:
+    """Write one byte of every page."""
+    memory[::_BASE_PAGE_BYTES] = b"\1" * (len(memory) // _BASE_PAGE_BYTES)
+
+
+def address_of(memory: mmap.mmap) -> int:
+    """Give the first address."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def pin(start: int, pages: Iterable[int]) -> tuple[int, int]:
+    """Hold pages by vmsplice into a pipe that nobody reads; they stay pinned while it is open."""
+    pipe = os.pipe()
+    for page in pages:
+        part = _Iovec(start + page * _BASE_PAGE_BYTES, 1)
+        # ssize_t vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags);
+        _check(_libc.vmsplice(pipe[1], ctypes.byref(part), ctypes.c_size_t(1), ctypes.c_uint(0)))
+    return pipe
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def obey(work: Callable[[], None], options: argparse.Namespace) -> None:
+    """Follow the words on stdin, working between them once bound."""
+    rounds, busy = 0, False
+    while True:
+        heard, _, _ = select.select([0], [], [], 0 if busy else None)
+        words = os.read(0, 4096).decode().split() if heard else []
+        if heard and not words:
+            return
+        for word in words:
+            busy = _turn(word, options, busy=busy, rounds=rounds)
+        if busy:
+            work()
+            rounds += 1
+
+
+def _turn(word: str, options: argparse.Namespace, *, busy: bool, rounds: int) -> bool:
+    """Do one word; return whether to be busy afterwards."""
+    if word == "bind":
+        run_on(options.run_on)
+    elif word == "rounds":
+        print("rounds", rounds, flush=True)
+    elif word == "exec":
+        _become_another(options)
+    return {"bind": True, "rest": False}.get(word, busy)
+
+
+def _become_another(options: argparse.Namespace) -> None:
+    """Exec a late-bound job of the same size, whose memory is all new."""
+    same = ("mb", "pages", "allocate_on", "run_on")
+    again = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in same]
+    os.execv(sys.executable, [sys.executable, "-m", "tests.vm.workloads", "late-bound", *again])
+
+
+def read_round(file: str) -> Callable[[], None]:
+    """Give the work of reading a file from end to end."""
+    buffer = bytearray(_READ_BYTES)
+
+    def work() -> None:
+        with Path(file).open("rb", buffering=0) as stream:
+            while stream.readinto(buffer):
+                pass
+
+    return work
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.vm.workloads")
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--mb", type=int, default=64, help="MiB of memory (%(default)s)")
+    parser.add_argument("--pages", choices=("4k", "huge", "default"), default="4k")
+    parser.add_argument("--allocate-on", type=int, default=0, metavar="NODE")
+    parser.add_argument("--run-on", type=int, default=1, metavar="NODE")
+    parser.add_argument("--pin", type=int, nargs="*", default=[], metavar="PAGE", help="page numbers to pin")
+    parser.add_argument("--file", help="what the reader reads")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Allocate, say so, obey."""
+    options = _options()
+    run_on(options.allocate_on)
+    if options.kind == "bound":
+        bind_memory(options.allocate_on)
+    memory = allocate(options.mb, options.pages)
+    start = address_of(memory)
+    pin(start, options.pin if options.kind == "pinned" else ())
+    print("ready", f"{start:x}", f"{start + len(memory):x}", flush=True)
+    obey(read_round(options.file) if options.kind == "reader" else lambda: touch(memory), options)
+
+
+if __name__ == "__main__":
+    main()
