@@ -89,7 +89,7 @@ class Guard(Policy):
 
     def decide(self, snapshot: Snapshot) -> Plan:
         wish = self._policy.decide(snapshot)
-        processes = {process.key: process for job in snapshot.jobs for process in job.processes}
+        processes = {process.key: process for process in snapshot.processes}
         self._past = {key: past for key, past in self._past.items() if key in processes}
         allowance = self._allowance(snapshot)
         moves = []

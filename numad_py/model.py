@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,10 @@ class Mempolicy(IntEnum):
     OTHER = 5
 
 
+_FILE = int(RegionKind.FILE)  # comparing an array with an enum's member takes several times as long
+_UNBOUND = np.isin(list(Mempolicy), (Mempolicy.DEFAULT, Mempolicy.LOCAL))
+
+
 @dataclass(frozen=True, eq=False)
 class Regions:
     """A process's VMAs as columns, ascending by ``start``; row i of each is one VMA.
@@ -119,14 +124,20 @@ class Regions:
     @cached_property
     def unbound(self) -> Bools:
         """Rows whose placement nobody chose by a mempolicy."""
-        unbound: Bools = (self.mempolicy == Mempolicy.DEFAULT) | (self.mempolicy == Mempolicy.LOCAL)
+        unbound: Bools = _UNBOUND[self.mempolicy]
         return unbound
 
     @cached_property
     def movable(self) -> Bools:
         """The only rows that may ever be moved: unbound, and no file that others map too."""
-        shared_file: Bools = (self.kind == RegionKind.FILE) & (self.mapmax > 1)
-        return self.unbound & ~shared_file
+        own: Bools = (self.kind != _FILE) | (self.mapmax <= 1)
+        return self.unbound & own
+
+    @cached_property
+    def movable_bytes(self) -> Ints:
+        """Resident bytes of movable rows, by node."""
+        by_node: Ints = (self.page_bytes * self.movable) @ self.pages
+        return by_node
 
     def take(self, rows: Bools | Ints) -> "Regions":
         """Give the chosen rows."""
@@ -154,18 +165,8 @@ class Threads:
     cpu: Ints
     cpu_s: Floats
 
-    def cpu_s_by_node(self, topology: Topology) -> Floats:
-        """CPU seconds since the last look, by node."""
-        table = topology.index_of_cpu
-        index = table[np.minimum(self.cpu, len(table) - 1)]
-        known = index >= 0
-        by_node = np.zeros(len(topology.nodes), np.float64)
-        np.add.at(by_node, index[known], self.cpu_s[known])
-        return by_node
 
-
-@dataclass(frozen=True, order=True)
-class ProcessKey:
+class ProcessKey(NamedTuple):  # hashed at every turn, for every process, many times over
     """A process, safe against PID reuse; ``start_ticks`` is field 22 of /proc/PID/stat."""
 
     pid: int
@@ -239,13 +240,36 @@ class Snapshot:
     skipped: tuple[Skipped, ...] = ()
 
     @cached_property
+    def processes(self) -> tuple[Process, ...]:
+        """The processes of all jobs, in the order of the jobs."""
+        return tuple(process for job in self.jobs for process in job.processes)
+
+    @cached_property
+    def cpu_s(self) -> Floats:
+        """CPU seconds since the last look, shape (processes, nodes); CPUs of no node are left out."""
+        threads = [process.threads for process in self.processes]
+        row = np.repeat(np.arange(len(threads)), [len(each.cpu) for each in threads])
+        cpu = np.concatenate([np.zeros(0, np.int64), *(each.cpu for each in threads)])
+        cpu_s = np.concatenate([np.zeros(0), *(each.cpu_s for each in threads)])
+        table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
+        index = table[np.minimum(cpu, len(table) - 1)]
+        known = index >= 0
+        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(threads) * nodes)
+        return cells.astype(np.float64).reshape(-1, nodes)
+
+    @cached_property
+    def movable_bytes(self) -> Ints:
+        """Resident bytes that may ever be moved, shape (processes, nodes)."""
+        rows = [process.regions.movable_bytes for process in self.processes]
+        return np.array(rows, np.int64).reshape(-1, len(self.topology.nodes))
+
+    @cached_property
     def unlabelled_anon_bytes(self) -> Ints:
         """Anonymous memory by node that belongs to no labelled job."""
         labelled = np.zeros(len(self.topology.nodes), np.int64)
-        for job in self.jobs:
-            for process in job.processes:
-                regions = process.regions
-                labelled += regions.resident_bytes[regions.kind != RegionKind.FILE].sum(axis=0)
+        for process in self.processes:
+            regions = process.regions
+            labelled += regions.resident_bytes[regions.kind != _FILE].sum(axis=0)
         unlabelled: Ints = np.maximum(self.memory.anon_bytes - labelled, 0)
         return unlabelled
 

@@ -3,7 +3,7 @@
 """Carry out a Plan on the live machine, and be back by a deadline."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -75,11 +75,17 @@ class LiveActuator(Actuator):
     def _carry_out(self, move: MovePages, transfer: Transfer) -> bool:
         """Let workers do it; say whether all of them came back."""
         self._reclaim.begin()
-        calls: list[Callable[[], None]] = [
-            partial(transfer.by_pages, index) for index in range(len(transfer.chunks))
-        ]
         if transfer.fits_one_call:
-            calls = [transfer.by_process]
+            return self._run(move, transfer, [transfer.by_process])
+        returned = True
+        # One worker can run out of allowance while another gives some back: hence more turns than one.
+        while returned and (chunks := transfer.unfinished):
+            returned = self._run(move, transfer, [partial(transfer.by_pages, chunk) for chunk in chunks])
+            if transfer.unfinished == chunks:
+                break
+        return returned
+
+    def _run(self, move: MovePages, transfer: Transfer, calls: Sequence[Callable[[], None]]) -> bool:
         results = self._workers.run([(move.process, call) for call in calls], threads=THREADS)
         for result in results:
             if isinstance(result, Unfinished):

@@ -74,6 +74,12 @@ class Transfer:
         self.end(kinds.get(error.errno or 0, Ending.REFUSED), str(error))
 
     @property
+    def unfinished(self) -> list[int]:
+        """The chunks that are worth another turn, since there is time, allowance and no reason to stop."""
+        left = self._ending is None and self._left_bytes >= self._sizes.base_bytes
+        return [index for index, done in enumerate(self._done) if left and not done]
+
+    @property
     def fits_one_call(self) -> bool:
         """Whether migrate_pages may carry it out: all of the process, in one short call."""
         pages = self._move.limit_bytes / self._sizes.base_bytes
@@ -82,8 +88,10 @@ class Transfer:
 
     def by_process(self) -> None:
         """Move everything at once with migrate_pages, and ask what stayed."""
-        before = _bytes(self._misplaced(self.chunks))
         if not self._may_go_on():
+            return
+        before = _bytes(self._misplaced(self.chunks))
+        if not self._alike() or not self._has_room(before, self._move.targets[0]):
             return
         began_s = time.monotonic()
         migration.migrate_pages(self._move.process.pid, self._move.sources, self._move.targets[0])
@@ -93,15 +101,16 @@ class Transfer:
             return
         self._moved_bytes += before - _bytes(stayed)
         for pages in stayed:
-            self._set_aside(pages, pages.address, np.full(len(pages.address), migration.UNTOUCHED, np.int32))
+            untouched = np.full(len(pages.address), migration.UNTOUCHED, np.int32)
+            self._set_aside(pages.page_bytes, pages.address, untouched)
         self._done = [True] * len(self.chunks)
 
     def by_pages(self, index: int) -> None:
         """Move what one chunk has in the wrong place with move_pages."""
-        if self._ending is None:
-            for pages in self._misplaced(self.chunks[index : index + 1]):
-                self._send(pages)
-            self._done[index] = self._ending is None
+        # _may_go_on() reads /proc/PID/maps, where a signal can end a wait for the mmap lock; in move_pages(2) none can.
+        if self._may_go_on():
+            sent = [self._send(pages) for pages in self._misplaced(self.chunks[index : index + 1])]
+            self._done[index] = all(sent)
 
     def _misplaced(self, chunks: list[tuple[int, int, int]]) -> Iterator[Pages]:
         move = self._move
@@ -111,19 +120,29 @@ class Transfer:
                 move.process.pid, chunk, sizes, self._process.pagemap, move.sources, move.targets
             )
 
-    def _send(self, pages: Pages) -> None:
+    def _send(self, pages: Pages) -> bool:
+        """Send pages batch by batch; say whether all were dealt with."""
         begin = 0
         while begin < len(pages.address) and self._may_go_on():
-            count = self._take(self._batch.pages(pages.page_bytes), pages.page_bytes)
-            if not count:
-                self.end(Ending.LIMIT)
-                return
-            batch = pages.address[begin : begin + count]
+            most = min(self._batch.pages(pages.page_bytes), len(pages.address) - begin)
+            count = self._take(most, pages.page_bytes)
+            if not count or not self._has_room(count * pages.page_bytes, pages.target):
+                return False
+            moved_bytes = self._send_batch(pages, pages.address[begin : begin + count])
             begin += count
-            moved_bytes = self._send_batch(pages, batch)
             with self._lock:
                 self._moved_bytes += moved_bytes
                 self._left_bytes += count * pages.page_bytes - moved_bytes
+        return begin >= len(pages.address) and self._ending is None
+
+    def _send_paid(self, pages: Pages) -> int:
+        """Send pages that were allowed for as a block; give the bytes that arrived."""
+        moved_bytes = begin = 0
+        while begin < len(pages.address) and self._may_go_on():
+            batch = pages.address[begin : begin + self._batch.pages(pages.page_bytes)]
+            moved_bytes += self._send_batch(pages, batch)
+            begin += len(batch)
+        return moved_bytes
 
     def _take(self, most: int, page_bytes: int) -> int:
         """Take up to so many pages out of what may still move."""
@@ -132,11 +151,16 @@ class Transfer:
             self._left_bytes -= pages * page_bytes
             return pages
 
+    def _has_room(self, size_bytes: int, target: int) -> bool:
+        if not self._reclaim.fits(size_bytes, target):
+            self.end(Ending.NO_ROOM, f"node {target} is full of what is in use")
+        return self._ending is None
+
     def _may_go_on(self) -> bool:
         if self._ending is None and time.monotonic() >= self._deadline_s:
             self.end(Ending.DEADLINE)
         if self._ending is None and self._reclaim.hurts():
-            self.end(Ending.NO_ROOM, "the target would reclaim what is in use")
+            self.end(Ending.NO_ROOM, "the kernel swaps, or reclaims in vain")
         return self._ending is None and self._alike()
 
     def _alike(self) -> bool:
@@ -151,29 +175,51 @@ class Transfer:
         arrived, status = self._twice(pages, batch)
         if not self._alike():
             return 0
-        # Every further address of a huge page is busy, isolated by the first: some were met unawares.
-        self._suspecting |= bool(2 * (status[arrived] == -errno.EBUSY).sum() > len(batch))
-        stayed = ~arrived & (status != -errno.ENOENT)
-        self._set_aside(pages, batch[stayed], status[stayed])
+        # The second address of a huge page is busy, isolated by the first: some were met unawares.
+        self._suspecting |= bool((status[arrived] == -errno.EBUSY).any())
         if pages.suspect:
-            return self._finish_suspects(pages, batch[arrived])
+            return self._finish_suspects(pages, batch, arrived, status)
+        stayed = ~arrived & (status != -errno.ENOENT)
+        self._set_aside(pages.page_bytes, batch[stayed], status[stayed])
         return int(arrived.sum()) * pages.page_bytes
 
     def _twice(self, pages: Pages, batch: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         """Move a batch, and once more what stayed; tell who arrived, and each page's status."""
-        arrived = np.zeros(len(batch), bool)
-        status = np.full(len(batch), migration.UNTOUCHED, np.int32)
-        for _ in range(2):
-            rest = np.flatnonzero(~arrived)
-            left, status[rest] = self._call(pages, batch[rest])
-            if left == 0 and (status[rest] == pages.target).all():
-                return np.ones(len(batch), bool), status
-            where = placement.nodes_of(self._move.process.pid, batch)
-            arrived = where == pages.target
-            status[where < 0] = -errno.ENOENT  # freed meanwhile
-            if self._ending or not (~arrived & (where >= 0)).any():
-                break
+        arrived, status = self._once(pages, batch)
+        rest = np.flatnonzero(~arrived & (status != -errno.ENOENT))
+        if len(rest) and self._ending is None:
+            arrived[rest], status[rest] = self._once(pages, batch[rest])
         return arrived, status
+
+    def _once(self, pages: Pages, batch: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+        """Try every page of a batch; the status of what is not there, or was not got to, is -ENOENT."""
+        arrived = np.zeros(len(batch), bool)
+        status = np.full(len(batch), -errno.ENOENT, np.int32)
+        begin = 0
+        while begin < len(batch) and (begin == 0 or self._may_go_on()):
+            left, answers = self._call(pages, batch[begin:])
+            where = answers
+            if left or (answers != pages.target).any():  # then only asking again tells what moved
+                where = placement.nodes_of(self._move.process.pid, batch[begin:])
+            moved = where == pages.target
+            tried = self._tried(batch[begin:], left, answers, moved)
+            end = begin + tried
+            arrived[begin:end] = moved[:tried]
+            status[begin:end] = np.where(where < 0, -errno.ENOENT, answers)[:tried]  # freed meanwhile
+            begin = end
+        return arrived, status
+
+    def _tried(
+        self, batch: Addresses, left: int, status: NDArray[np.int32], arrived: NDArray[np.bool_]
+    ) -> int:
+        """Give how many pages, from the first, need not be sent again for their first try."""
+        tried = migration.tried(left, status, arrived)
+        if tried == len(batch) or status[tried - 1] != -errno.EBUSY or not self._sizes.huge_bytes:
+            return tried
+        # Busy, since isolated by another address: a huge page that would not move. Leave all of it.
+        size = np.uint64(self._sizes.huge_bytes)
+        next_block = (batch[tried - 1] // size + np.uint64(1)) * size
+        return max(tried, int(np.searchsorted(batch, next_block)))
 
     def _call(self, pages: Pages, addresses: Addresses) -> tuple[int, NDArray[np.int32]]:
         began_s, began_cpu_s = time.monotonic(), time.thread_time()
@@ -184,31 +230,43 @@ class Transfer:
             self._call_s.append(took_s)
         return left, status
 
-    def _finish_suspects(self, pages: Pages, first: Addresses) -> int:
-        """Where the second page followed the first a huge page moved; elsewhere move the rest."""
+    def _finish_suspects(
+        self, blocks: Pages, first: Addresses, arrived: NDArray[np.bool_], status: NDArray[np.int32]
+    ) -> int:
+        """Find out which blocks are huge pages, and move the rest of the others; give the bytes that arrived."""
         base = self._sizes.base_bytes
-        followed = placement.nodes_of(self._move.process.pid, first + np.uint64(base)) == pages.target
-        self._suspecting = bool(followed.any())
-        rest = first[~followed][:, None] + np.arange(base, pages.page_bytes, base, dtype=np.uint64)
-        with self._lock:  # _send takes these bytes itself
-            self._left_bytes += rest.size * base
-        self._send(Pages(rest.ravel(), base, pages.target))
-        with self._lock:
-            self._left_bytes -= rest.size * base
-        return int(followed.sum()) * pages.page_bytes + len(rest) * base
+        second = placement.nodes_of(self._move.process.pid, first + np.uint64(base))
+        moved = arrived & (second == blocks.target)
+        stayed = ~arrived & (status != -errno.ENOENT)
+        huge = stayed.copy()
+        huge[stayed] = [self._is_huge(address, blocks.target) for address in first[stayed]]
+        self._suspecting = bool((moved | huge).any())
+        for rows, page_bytes in ((huge, blocks.page_bytes), (stayed & ~huge, base)):
+            self._set_aside(page_bytes, first[rows], status[rows])
+        others = ~moved & ~huge
+        rest = first[others][:, None] + np.arange(base, blocks.page_bytes, base, dtype=np.uint64)
+        rest_bytes = self._send_paid(Pages(rest.ravel(), base, blocks.target))
+        return int(moved.sum()) * blocks.page_bytes + int((arrived & others).sum()) * base + rest_bytes
 
-    def _set_aside(self, pages: Pages, addresses: Addresses, status: NDArray[np.int32]) -> None:
+    def _is_huge(self, address: np.uint64, target: int) -> bool:
+        """Say whether a page that stays is a huge one: isolated by its first address, it is busy at its second."""
+        base = self._sizes.base_bytes
+        pair = np.array([address, address + np.uint64(base)], np.uint64)
+        _, status = self._call(Pages(pair, base, target), pair)
+        return bool(status[1] == -errno.EBUSY)
+
+    def _set_aside(self, page_bytes: int, addresses: Addresses, status: NDArray[np.int32]) -> None:
         """Count by errno the pages that stayed, and remember where they are."""
         if not len(addresses):
             return
         with self._lock:
             for value, count in Counter(status.tolist()).items():
                 self._failed[errno.errorcode.get(-value, "unmovable")] += count
-            self._stayed.append((addresses, pages.page_bytes))
+            self._stayed.append((addresses, page_bytes))
 
     def outcome(self, took_s: float) -> Outcome:
         """Say what came of it."""
-        ending, detail = self._ending or (Ending.DONE, "")
+        ending, detail = self._ending or (Ending.DONE if all(self._done) else Ending.LIMIT, "")
         left = [chunk[0] for chunk, done in zip(self.chunks, self._done, strict=True) if not done]
         stayed_start, stayed_end = _joined(self._stayed)
         return Outcome(

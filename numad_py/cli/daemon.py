@@ -2,6 +2,7 @@
 
 """``numad-py daemon``: watch the labelled jobs, and repair their placement."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,10 @@ from numad_py.daemon import config, log, service
 def daemon(  # noqa: PLR0913 - one argument an option
     *,
     once: Annotated[
-        bool, typer.Option("--once", help="Stop after the first turn with something to do.")
+        bool,
+        typer.Option(
+            "--once", help=f"Stop after the first turn with something to do, or after {service.ONCE_TURNS}."
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be moved; move nothing.")
@@ -29,6 +33,7 @@ def daemon(  # noqa: PLR0913 - one argument an option
         Path | None,
         typer.Option(
             "--config",
+            metavar="FILE",
             help=f"Configuration file; conf.d/*.yaml beside it counts too. Default: {config.DEFAULT_PATH}, if it is there.",
         ),
     ] = None,
@@ -40,7 +45,9 @@ def daemon(  # noqa: PLR0913 - one argument an option
     ] = False,
     trace: Annotated[
         str | None,
-        typer.Option(help="Record every turn to this file (.jsonl, .jsonl.gz, .jsonl.zst), mode 0600."),
+        typer.Option(
+            metavar="FILE", help="Record every turn to this file (.jsonl, .jsonl.gz, .jsonl.zst), mode 0600."
+        ),
     ] = None,
     trace_ring: Annotated[
         int | None,
@@ -63,5 +70,5 @@ def daemon(  # noqa: PLR0913 - one argument an option
     if check_config:
         print("\n".join(origins.lines()))
         return
-    log.configure(foreground=foreground, verbose=verbose)
+    log.configure(foreground=foreground, level=logging.DEBUG if verbose else logging.INFO)
     service.run(origins.config, dry_run=dry_run, once=once)

@@ -2,6 +2,8 @@
 
 """``numad-py demo``: see a late-bound job repaired on this machine, or in the simulator."""
 
+import errno
+import logging
 import os
 import subprocess
 import sys
@@ -26,7 +28,9 @@ SHIPPED_TRACES = (
     Path(__file__).parents[2] / "sim/traces",
     Path(sys.prefix) / "share/numad-py/sim/traces",
 )
+"""Where traces lie: the clone's, or else the installed."""
 LOCAL_SHARE = 0.95
+_BAR = 20
 _TASKSET = "/usr/bin/taskset"  # of util-linux, which every Debian and Ubuntu has
 
 # Touches every page round and round, as a job that works on its data does.
@@ -43,19 +47,24 @@ while True:
 
 def demo(
     *,
-    mb: Annotated[int, typer.Option(min=8, help="Memory of the demo job, in MB = 2^20 bytes.")] = 200,
-    limit_s: Annotated[float, typer.Option("--limit", min=1, help="Seconds after which to give up.")] = 60.0,
+    mb: Annotated[
+        int, typer.Option(metavar="MB", min=8, help="Memory of the demo job; 1 MB = 2^20 bytes.")
+    ] = 200,
+    limit_s: Annotated[
+        float, typer.Option("--limit", metavar="SECONDS", min=1, help="When to give up.")
+    ] = 60.0,
 ) -> None:
-    """See a late-bound job repaired on this machine, or in the simulator.
+    """See a late-bound job repaired, here or in the simulator.
 
     With several nodes, and as root: starts a job of its own that allocates on one node and is then
     bound to another, labels that job and no other, and shows the daemon bring its memory home.
-    On any other machine the same story is replayed from a recorded trace.
+    On any other machine the traces that ship with numad-py are replayed, such a job among them.
     """
     why_not = _why_not()
     if why_not:
-        print(f"{why_not}; so this replays a recorded job in the simulator instead:\n")
-        simulate(sorted(_traces()))
+        found = traces()
+        print(f"{why_not}; so this replays what ships with numad-py in the simulator instead:\n")
+        simulate(found)
         return
     console = Console()
     home, away = _two_nodes()
@@ -87,38 +96,49 @@ def _two_nodes() -> tuple[Node, Node]:
     return home, away
 
 
-def _traces() -> list[Path]:
-    return [path for place in SHIPPED_TRACES for path in place.glob("late-bound*.jsonl.zst")]
+def traces() -> list[Path]:
+    """Give the traces that ship with numad-py; raises FileNotFoundError where none does."""
+    by_place = (sorted(place.glob("*.jsonl.zst")) for place in SHIPPED_TRACES)
+    if found := next(filter(None, by_place), None):
+        return found
+    raise FileNotFoundError(errno.ENOENT, "no trace to replay", str(SHIPPED_TRACES[-1]))
 
 
 @contextmanager
 def _labelled_job(mb: int, home: Node, away: Node) -> Iterator[Path]:
     """Start the job in a cgroup of its own; give the folder above, whose only label is the job's."""
-    mount = cgroup.read_mount_point()
-    tree = Path(str(mount)) / f"numad-py-demo-{os.getpid()}"
-    group = tree / "job"
-    group.mkdir(parents=True)
-    job = subprocess.Popen(  # noqa: S603 - our own words
-        [_TASKSET, "-c", cpulist.render(away.cpus), sys.executable, "-c", _JOB, str(mb)],
-        stdout=subprocess.PIPE,
-    )
-    try:
-        _first_line(job)
-        (group / "cgroup.procs").write_text(str(job.pid))
-        bind = [_TASKSET, "-p", "-c", cpulist.render(home.cpus), str(job.pid)]
+    with _cgroup() as group, _job(mb, away) as pid:
+        (group / "cgroup.procs").write_text(str(pid))
+        bind = [_TASKSET, "-p", "-c", cpulist.render(home.cpus), str(pid)]
         subprocess.run(bind, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words
         os.setxattr(group, cgroup.LABEL, b"default")
-        yield tree
+        yield group.parent
+
+
+@contextmanager
+def _cgroup() -> Iterator[Path]:
+    """Give a new cgroup in a folder of its own."""
+    tree = Path(str(cgroup.read_mount_point())) / f"numad-py-demo-{os.getpid()}"
+    group = tree / "job"
+    group.mkdir(parents=True)
+    try:
+        yield group
     finally:
-        job.kill()
-        job.communicate()
         _remove(group, tree)
 
 
-def _first_line(job: subprocess.Popen[bytes]) -> None:
-    """Wait until the job has touched its memory once."""
-    if job.stdout is None or not job.stdout.readline():
-        raise RuntimeError(f"the demo job ended with status {job.wait()}")
+@contextmanager
+def _job(mb: int, away: Node) -> Iterator[int]:
+    """Give the PID of a job that has touched its memory once, on one node."""
+    words = [_TASKSET, "-c", cpulist.render(away.cpus), sys.executable, "-c", _JOB, str(mb)]
+    job = subprocess.Popen(words, stdout=subprocess.PIPE)  # noqa: S603 - our own words
+    try:
+        if job.stdout is None or not job.stdout.readline():
+            raise ChildProcessError(f"the demo job ended with status {job.wait()}: is there room for it?")
+        yield job.pid
+    finally:
+        job.kill()
+        job.communicate()
 
 
 def _remove(*folders: Path) -> None:
@@ -133,7 +153,7 @@ def _remove(*folders: Path) -> None:
 
 
 def _repair(console: Console, tree: Path, home: Node, limit_s: float) -> None:
-    log.configure(foreground=True, verbose=False)
+    log.configure(foreground=True, level=logging.WARNING)
     service = Service(Config(mode=Mode.ACT, profiles=("default",)), mount=tree)
     began_s = time.monotonic()
     call_s: list[float] = []
@@ -153,11 +173,14 @@ def _show(console: Console, tick: Tick, home: Node, began_s: float) -> float:
     mb_by_node = _anonymous(tick.snapshot) / 2**20
     share = mb_by_node[tick.snapshot.topology.index_of[home.id]] / max(mb_by_node.sum(), 1)
     nodes = "  ".join(
-        f"node {node.id}: {mb:6.1f} MB"
+        f"node {node.id} {mb:4.0f} MB"
         for node, mb in zip(tick.snapshot.topology.nodes, mb_by_node, strict=True)
     )
-    bar = "█" * round(30 * share)
-    console.print(f"{time.monotonic() - began_s:5.1f} s  {nodes}  [green]{bar:<30}[/] {share:4.0%} local")
+    moved_bytes = sum(outcome.moved_bytes for outcome in tick.outcomes)
+    moved = f", moved {moved_bytes / 2**20:.0f} MB" if moved_bytes else ""
+    bar = f"[green]{'█' * round(_BAR * share)}[/]{'·' * (_BAR - round(_BAR * share))}"
+    time_s = tick.snapshot.time_s - began_s
+    console.print(f"{time_s:5.1f} s  {nodes}  {bar} {share:4.0%} local{moved}", highlight=False)
     return float(share)
 
 
@@ -174,8 +197,10 @@ def _anonymous(snapshot: Snapshot) -> np.ndarray:
 def _sum_up(console: Console, share: float, took_s: float, call_s: list[float]) -> None:
     calls = np.array(call_s or [0.0]) * 1e3
     console.print(
-        f"{share:.0%} of the job's memory is local after {took_s:.1f} s, {len(call_s)} moving calls: "
-        f"half took {np.percentile(calls, 50):.1f} ms or less, the longest {calls.max():.1f} ms."
+        f"{share:.0%} of the job's memory is local {took_s:.1f} s after its label was written. Of "
+        f"{len(call_s)} moving calls half took {np.percentile(calls, 50):.0f} ms or less, "
+        f"the longest {calls.max():.0f} ms.",
+        highlight=False,
     )
     if share < LOCAL_SHARE:
         raise typer.Exit(1)

@@ -14,12 +14,14 @@ from numad_py.cli.record import record
 from numad_py.cli.simulate import simulate
 from numad_py.daemon.service import NoCgroupError
 from numad_py.profile import ProfileError
+from numad_py.sense.sensor import TopologyChanged
 from numad_py.trace import TraceError
 
 app = typer.Typer(
     help="Keep memory near the threads that use it, on Linux machines with more than one NUMA node.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes break sentences, and sentences are what mistakes are told in
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (daemon, record, simulate, demo):
@@ -34,7 +36,11 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
 
 @app.callback()
 def options(
-    *, version: Annotated[bool, typer.Option("--version", "-V", callback=_version, is_eager=True)] = False
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
 ) -> None:
     """Keep memory near the threads that use it, on Linux machines with more than one NUMA node."""
 
@@ -42,7 +48,13 @@ def options(
 def main() -> None:
     """Run one verb; what the user can mend ends in one sentence and exit 1."""
     try:
-        app()
-    except (ProfileError, TraceError, NoCgroupError, PermissionError) as error:
-        print(f"numad-py: {error}", file=sys.stderr)
+        app(prog_name="numad-py")
+    except (ProfileError, TraceError, NoCgroupError, TopologyChanged, OSError) as error:
+        print(f"numad-py: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:  # else it speaks for itself
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

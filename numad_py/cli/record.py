@@ -3,6 +3,7 @@
 """``numad-py record``: write what the labelled jobs do to a trace, and touch nothing."""
 
 import secrets
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,18 +11,32 @@ import typer
 
 from numad_py import profiles, trace
 from numad_py.daemon import log
-from numad_py.daemon.config import Config
+from numad_py.daemon.config import LONGEST_PERIOD_S, SHORTEST_PERIOD_S, Config
 from numad_py.daemon.service import Service, stopped_by_signals
 from numad_py.policies.hold import Hold
 
+_NOBODY = "No job was labelled: give its cgroup a label, setfattr -n user.numad.policy -v default DIRECTORY"
+
 
 def record(
-    output: Annotated[Path, typer.Argument(help="The trace to write: .jsonl, .jsonl.gz or .jsonl.zst.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="TRACE", help="The file to write: .jsonl, .jsonl.gz or .jsonl.zst.")
+    ],
     *,
     duration_s: Annotated[
-        float, typer.Option("--duration", min=0, help="Seconds to record; 0: until Ctrl-C.")
+        float,
+        typer.Option("--duration", metavar="SECONDS", min=0, help="How long to record; 0: until Ctrl-C."),
     ] = 0.0,
-    period_s: Annotated[float, typer.Option("--period", min=0.1, help="Seconds between looks.")] = 1.0,
+    period_s: Annotated[
+        float,
+        typer.Option(
+            "--period",
+            metavar="SECONDS",
+            min=SHORTEST_PERIOD_S,
+            max=LONGEST_PERIOD_S,
+            help="Time between looks.",
+        ),
+    ] = 1.0,
     anonymise: Annotated[
         bool,
         typer.Option("--anonymise", help="Hash names and paths, renumber processes, and rebase addresses."),
@@ -31,17 +46,22 @@ def record(
 
     The file has mode 0600, and one that is already there is never overwritten.
     """
-    log.configure(foreground=True, verbose=False)
+    log.configure(foreground=True)
     service = Service(Config(period_s=period_s), policy=Hold())
     hidden = trace.Anonymiser(secrets.token_bytes(32), frozenset(profiles.names())) if anonymise else None
     header = service.header()
-    count = 0
+    began_s = time.monotonic()
+    count, jobs = 0, set[int]()
     with (
-        trace.Writer(output, hidden.header(header) if hidden else header) as writer,
         stopped_by_signals(service.clock),
+        trace.Writer(output, hidden.header(header) if hidden else header) as writer,
     ):
-        for count, tick in enumerate(service.ticks(), 1):
+        for tick in service.ticks():
             writer.write(hidden.tick(tick) if hidden else tick)
-            if duration_s and count * period_s >= duration_s:
+            count += 1
+            jobs |= {job.cgroup_id for job in tick.snapshot.jobs}
+            if duration_s and tick.snapshot.time_s >= began_s + duration_s:
                 break
-    print(f"{count} ticks in {output}; replay them with: numad-py simulate {output}")
+    print(f"{count} ticks of {len(jobs)} jobs in {output}; replay them with: numad-py simulate {output}")
+    if not jobs:
+        print(_NOBODY)

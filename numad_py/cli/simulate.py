@@ -49,20 +49,22 @@ def simulate(
     machine: Annotated[
         Path | None,
         typer.Option(
-            help="Latencies and prices of a machine, as in sim/machines/. Default: published figures."
+            metavar="FILE",
+            help="Latencies and prices of a machine, as in sim/machines/. Default: published figures.",
         ),
     ] = None,
     deadline_s: Annotated[
-        float, typer.Option("--deadline", min=0, help="Seconds of moving that one turn may take.")
+        float,
+        typer.Option("--deadline", metavar="SECONDS", min=0, help="How long moves of one turn may take."),
     ] = replay.DEADLINE_S,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Go on behind damage, at the next keyframe.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, for machines.")] = False,
 ) -> None:
-    """Replay recorded traces under other policies, beside one that does nothing.
+    """Replay recorded traces under other policies.
 
-    The guard and the loop are the daemon's own. Of a trace only the demand is replayed: where the
+    They stand beside hold, the policy that does nothing. The guard and the loop are the daemon's own. Of a trace only the demand is replayed: where the
     recorded policy put the pages plays no part after a process's first look.
     """
     names = policy or ["default", "interleave"]

@@ -8,7 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from numad_py import profile
+from numad_py import profile, profiles
+from numad_py.profile import ProfileError
 
 DEFAULT_PATH: Final = Path("/etc/numad-py/numad.yaml")
 SHORTEST_PERIOD_S: Final = 0.1
@@ -67,7 +68,24 @@ def read(path: Path | None, command_line: Mapping[str, Any]) -> Origins:
         origin |= dict.fromkeys(said, str(source))
     words |= command_line
     origin |= dict.fromkeys(command_line, "command line")
-    return Origins(profile.from_mapping(Config, words, "command line"), origin)
+    origins = Origins(profile.from_mapping(Config, words, "command line"), origin)
+    _refuse_what_does_not_fit(origins)
+    return origins
+
+
+def _refuse_what_does_not_fit(origins: Origins) -> None:
+    """Raise ProfileError for what no single file can be blamed for."""
+    config = origins.config
+    if config.trace_ring_mb is not None and config.trace is None:
+        where = origins.of["trace_ring_mb"]
+        raise ProfileError(
+            f"{where}: trace_ring_mb: there is no trace to keep the last of; name one, --trace"
+        )
+    where = f"{origins.of.get('profiles', 'default')}: profiles"
+    for name in config.profiles:
+        if name not in profiles.names():
+            raise ProfileError(f"{where}: found {name!r}, allowed is {', '.join(profiles.names()) or 'none'}")
+        profiles.load(name)  # names its own file, if that is wrong
 
 
 def _files(path: Path | None) -> list[Path]:

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+import psutil
 import structlog
 
 from numad_py import __version__, profiles, trace
 from numad_py.act.actuator import LiveActuator
 from numad_py.act.dry_run import DryRun
 from numad_py.act.pages import Sizes
+from numad_py.act.price import move_4k_page_ns
 from numad_py.daemon.clock import LiveClock
 from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.log import TickLog
@@ -33,7 +35,13 @@ ONCE_TURNS = 10  # after which --once gives up waiting for something to do
 
 
 class NoCgroupError(RuntimeError):
-    """This host has no cgroup v2 mount, so that no job can be labelled."""
+    """No cgroup v2 is mounted here, so that no job can be labelled."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no cgroup v2 file system is mounted here, so that no job can be labelled; "
+            "mount one: mount -t cgroup2 cgroup2 DIRECTORY"
+        )
 
 
 class Sink(Protocol):
@@ -61,20 +69,24 @@ class Service:
         dry_run: bool = False,
         policy: Policy | None = None,
         mount: Path | None = None,
+        root: Path = Path("/"),
     ) -> None:
         """Wire everything; raises NoCgroupError and ProfileError before anything is touched.
 
-        ``policy`` stands in for the profiles, ``mount`` for the whole cgroup tree.
+        ``policy`` stands in for the profiles, ``mount`` for the whole cgroup tree, ``root`` for
+        what is above proc/ and sys/.
         """
-        mount = mount or cgroup.read_mount_point()
+        mount = mount or cgroup.read_mount_point(root)
         if mount is None:
-            raise NoCgroupError("no cgroup v2 file system is mounted here, so that no job can be labelled")
+            raise NoCgroupError
         self.config = config
-        self.topology = node_sysfs.read_topology(Path("/"))
+        self.topology = node_sysfs.read_topology(root)
+        self._root = root
         self.acts = config.mode is Mode.ACT and not dry_run and len(self.topology.nodes) > 1
         self.clock = LiveClock()
         self._workers = Workers()
-        self._sensor = LiveSensor(self.topology, self._workers, mount=mount)
+        self._sensor = LiveSensor(self.topology, self._workers, mount=mount, root=root)
+        self._allowed = None if policy else config.profiles
         self._policy = policy or ByProfile(
             {name: profiles.build(profiles.load(name)) for name in config.profiles}
         )
@@ -82,15 +94,16 @@ class Service:
         self._log = TickLog()
 
     def _live(self) -> Actuator:
-        sizes = Sizes(self.topology.page_bytes, hugepages.pmd_bytes())
-        return LiveActuator(self._workers, sizes, deadline_s=ACTING_SHARE * self.config.period_s)
+        sizes = Sizes(self.topology.page_bytes, hugepages.pmd_bytes(self._root))
+        deadline_s = ACTING_SHARE * self.config.period_s
+        return LiveActuator(self._workers, sizes, deadline_s=deadline_s, root=self._root)
 
     def ticks(self) -> Iterator[Tick]:
         """Yield every turn until the clock is stopped, having logged it."""
         for tick in ticks(
             self._sensor, self._policy, self._actuator, self.clock, period_s=self.config.period_s
         ):
-            self._log.tick(tick)
+            self._log.tick(tick, self._sensor.took_s)
             self._tell_of_labels(tick)
             yield tick
 
@@ -98,7 +111,7 @@ class Service:
         for path, why in self._sensor.ignored_labels.items():
             self._log.surprise("label ignored", tick.snapshot.time_s, job=path, why=why)
         for job in tick.snapshot.jobs:
-            if job.profile not in self.config.profiles:
+            if self._allowed is not None and job.profile not in self._allowed:
                 why = f"the profile {job.profile} is not among those allowed"
                 self._log.surprise("label ignored", tick.snapshot.time_s, job=job.path, why=why)
 
@@ -107,22 +120,34 @@ class Service:
         return trace.Header(
             topology=self.topology,
             kernel=platform.release(),
-            boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            boot_id=(self._root / "proc/sys/kernel/random/boot_id").read_text().strip(),
             started_unix_s=time.time(),
             sources=("numa_maps", "memory.numa_stat", "proc_stat"),
+            move_4k_page_ns=move_4k_page_ns(self.topology) if self.acts else None,
         )
 
 
 def run(config: Config, *, dry_run: bool, once: bool) -> None:
     """Run the daemon until SIGTERM or SIGINT, or with ``once`` until something was done."""
     service = Service(config, dry_run=dry_run)
-    _greet(service)
-    with _trace(config, service.header) as sink, stopped_by_signals(service.clock):
+    with stopped_by_signals(service.clock), _trace(config, service.header) as sink:
+        _greet(service)
         for turn, tick in enumerate(service.ticks(), 1):
             sink.write(tick)
             if once and (tick.plan.moves or turn == ONCE_TURNS):
                 break
-    structlog.get_logger().info("stopped", note="what was moved stays where it is")
+    structlog.get_logger().info("stopped", note="what was moved stays where it is", **_own_cost())
+
+
+def _own_cost() -> dict[str, float]:
+    """Give what this process has cost so far: its age, its CPU seconds, its resident MB = 2^20 bytes."""
+    us = psutil.Process()
+    times = us.cpu_times()
+    return {
+        "up_s": round(time.time() - us.create_time(), 1),
+        "cpu_s": round(times.user + times.system, 2),
+        "rss_mb": round(us.memory_info().rss / 2**20, 1),
+    }
 
 
 def _greet(service: Service) -> None:
@@ -139,16 +164,17 @@ def _greet(service: Service) -> None:
         log.warning(
             "one node", note="this host has a single NUMA node; there is nothing to move, observing on"
         )
-    if _kernel_balances():
+    if kernel_balances():
         log.warning(
             "two movers",
             note="kernel.numa_balancing is on: the kernel moves pages too; this is left as it is",
         )
 
 
-def _kernel_balances() -> bool:
+def kernel_balances(root: Path = Path("/")) -> bool:
+    """Say whether the kernel's own NUMA balancing is on."""
     try:
-        return Path("/proc/sys/kernel/numa_balancing").read_text().strip() != "0"
+        return (root / "proc/sys/kernel/numa_balancing").read_text().strip() != "0"
     except FileNotFoundError:  # a kernel built without it
         return False
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numad_py.kernel._call import call
 from numad_py.kernel.placement import Addresses, Status, door
+from numad_py.model import Bools
 
 MPOL_MF_MOVE: Final = 1 << 1  # include/uapi/linux/mempolicy.h
 
@@ -46,6 +47,21 @@ def move_pages(pid: int, addresses: Addresses, target: int) -> tuple[int, Status
     return left, status
 
 
+def tried(left: int, status: Status, arrived: Bools) -> int:
+    """Give how many of the addresses, from the first, ``move_pages`` has tried; at least one.
+
+    ``left`` and ``status`` are what it gave, ``arrived`` says which pages are on the target now.
+    """
+    # A call gathers pages until one has an answer of its own, such as -EACCES, and then sends off
+    # what it gathered. Where some of those cannot move it ends: that answer is the last it gave,
+    # and everything behind counts as left beside what could not move. See do_pages_move().
+    answered = np.flatnonzero(status != UNTOUCHED)
+    if not len(answered):
+        return len(status)
+    behind = int(answered[-1]) + 1
+    return behind if left > int((~arrived[behind:]).sum()) else len(status)
+
+
 def migrate_pages(pid: int, sources: tuple[int, ...], target: int) -> int:
     """Move all pages of a process from some nodes to another; give how many stayed.
 
@@ -54,6 +70,7 @@ def migrate_pages(pid: int, sources: tuple[int, ...], target: int) -> int:
     See migrate_pages(2).
     """
     words = max(*sources, target) // 64 + 1
+    old, new = _nodemask(sources, words), _nodemask((target,), words)  # named, so that they outlive the call
     # long migrate_pages(int pid, unsigned long maxnode,
     #                    const unsigned long *old_nodes, const unsigned long *new_nodes);
     # get_nodes() in mm/mempolicy.c reads maxnode - 1 bits.
@@ -61,8 +78,8 @@ def migrate_pages(pid: int, sources: tuple[int, ...], target: int) -> int:
         "migrate_pages",
         c_int(pid),
         c_ulong(words * 64 + 1),
-        door(_nodemask(sources, words), np.uint64, words),
-        door(_nodemask((target,), words), np.uint64, words),
+        door(old, np.uint64, words),
+        door(new, np.uint64, words),
     )
 
 

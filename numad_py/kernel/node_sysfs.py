@@ -46,7 +46,7 @@ def read_topology(root: Path = Path("/"), page_bytes: int = PAGE_BYTES) -> Topol
 
 def read_memory(root: Path, topology: Topology) -> NodeMemory:
     """Read the state of each node's memory. A node gone off line raises FileNotFoundError."""
-    nodes = [_meminfo(node.id, root) for node in topology.nodes]
+    nodes = [read_meminfo(node.id, root) for node in topology.nodes]
     high = watermarks((root / "proc/zoneinfo").read_bytes())
 
     def column(*names: str) -> Ints:
@@ -101,14 +101,15 @@ def _directory(id_: int, root: Path) -> Path:
 
 def _node(id_: int, root: Path) -> Node:
     cpus = cpulist.parse((_directory(id_, root) / "cpulist").read_text("ascii"))
-    return Node(id_, cpus, _meminfo(id_, root)["MemTotal"])
+    return Node(id_, cpus, read_meminfo(id_, root)["MemTotal"])
 
 
-def _meminfo(id_: int, root: Path) -> dict[str, int]:
+def read_meminfo(id_: int, root: Path) -> dict[str, int]:
+    """Read the bytes that a node's meminfo counts, by the kernel's names."""
     path = _directory(id_, root) / "meminfo" if (root / _NODES).is_dir() else root / "proc/meminfo"
     return meminfo(path.read_bytes())
 
 
 def _without_numa(root: Path, page_bytes: int) -> Topology:
     cpus = cpulist.parse((root / "sys/devices/system/cpu/online").read_text("ascii"))
-    return Topology((Node(0, cpus, _meminfo(0, root)["MemTotal"]),), ((_LOCAL_DISTANCE,),), page_bytes)
+    return Topology((Node(0, cpus, read_meminfo(0, root)["MemTotal"]),), ((_LOCAL_DISTANCE,),), page_bytes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numad_py.model import MovePages, Plan, Process, ProcessKey, Reason, Snapshot, Topology
+from numad_py.model import Bools, Ints, MovePages, Plan, Process, ProcessKey, Reason, Snapshot, Topology
 from numad_py.roles import Policy
 
 
@@ -34,44 +34,40 @@ class Interleave(Policy):
 
     def decide(self, snapshot: Snapshot) -> Plan:
         before, self._looks = self._looks, {}
+        over = _nodes_to_spread_over(snapshot)
         moves = []
-        for job in snapshot.jobs:
-            for process in job.processes:
-                nodes = _nodes(process, snapshot.topology)
-                excess_bytes = self._excess_bytes(process, nodes)
-                self._looks[process.key] = before.get(process.key, 0) + 1 if excess_bytes else 0
-                if self._looks[process.key] >= self.parameters.patience:
-                    moves.append(_spread(process, snapshot.topology, nodes))
+        for process, nodes, uneven in zip(
+            snapshot.processes, over, self._uneven(snapshot, over).tolist(), strict=True
+        ):
+            self._looks[process.key] = before.get(process.key, 0) + 1 if uneven else 0
+            if self._looks[process.key] >= self.parameters.patience:
+                moves.append(_spread(process, snapshot.topology, np.flatnonzero(nodes)))
         return Plan(tuple(sorted(moves, key=lambda move: (-move.limit_bytes, move.process))))
 
-    def _excess_bytes(self, process: Process, nodes: np.ndarray) -> int:
-        """Give the movable bytes by which the fullest node exceeds its share; 0 where that is little."""
-        regions = process.regions
-        by_node = regions.resident_bytes[regions.movable].sum(axis=0)[nodes]
-        total = int(by_node.sum())
-        if len(nodes) <= 1 or total < self.parameters.least_mb * 2**20:
-            return 0
-        excess = int(by_node.max()) - total // len(nodes)
-        return excess if excess > self.parameters.spread_share_above * total else 0
+    def _uneven(self, snapshot: Snapshot, over: Bools) -> Bools:
+        """By process: whether the fullest of its nodes holds more than its even share by enough to act."""
+        by_node = snapshot.movable_bytes * over
+        total, nodes = by_node.sum(axis=1), over.sum(axis=1)
+        excess = by_node.max(axis=1) - total // np.maximum(nodes, 1)
+        uneven: Bools = (nodes > 1) & (total >= self.parameters.least_mb * 2**20)
+        uneven &= excess > self.parameters.spread_share_above * total
+        return uneven
 
 
-def _nodes(process: Process, topology: Topology) -> np.ndarray:
-    """Give the positions of the nodes to spread over."""
-    return np.array(
-        [
-            index
-            for index, node in enumerate(topology.nodes)
-            if node.cpus and node.total_bytes and node.id in process.nodes_allowed
-        ],
-        np.int64,
-    )
+def _nodes_to_spread_over(snapshot: Snapshot) -> Bools:
+    """By process and node: whether memory may be spread there."""
+    on = snapshot.topology
+    fit = np.array([bool(node.cpus and node.total_bytes) for node in on.nodes])
+    cpusets = [process.nodes_allowed for process in snapshot.processes]
+    row_of = {allowed: fit & np.isin(on.node_ids, allowed) for allowed in dict.fromkeys(cpusets)}
+    return np.array([row_of[allowed] for allowed in cpusets], bool).reshape(-1, len(fit))
 
 
-def _spread(process: Process, topology: Topology, nodes: np.ndarray) -> MovePages:
+def _spread(process: Process, topology: Topology, nodes: Ints) -> MovePages:
     regions = process.regions
-    rows = regions.movable & (regions.resident_bytes[:, nodes].sum(axis=1) > 0)
+    held_bytes = regions.movable * regions.resident_bytes[:, nodes].sum(axis=1)
+    rows, total = held_bytes > 0, int(held_bytes.sum())
     ids = tuple(topology.nodes[index].id for index in nodes)
-    total = int(regions.resident_bytes[rows][:, nodes].sum())
     return MovePages(
         process.key,
         regions.start[rows],

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numad_py.model import MovePages, Plan, Process, ProcessKey, Reason, Snapshot, Topology
+from numad_py.model import Floats, Ints, MovePages, Plan, Process, ProcessKey, Reason, Snapshot, Topology
 from numad_py.roles import Policy
 
 
@@ -49,6 +49,9 @@ class _Evidence:
     acting: bool = False
 
 
+_UNKNOWN = _Evidence()
+
+
 class Threshold(Policy):
     """Moves memory home once a process has been mostly remote for a while."""
 
@@ -58,37 +61,34 @@ class Threshold(Policy):
 
     def decide(self, snapshot: Snapshot) -> Plan:
         before, self._evidence = self._evidence, {}
+        targets = self._targets(snapshot)
+        columns = (targets, *_remote(snapshot, targets))
         moves = []
-        for job in snapshot.jobs:
-            for process in job.processes:
-                known = before.get(process.key, _Evidence())
-                target = self._target(process, snapshot.topology)
-                remote_bytes, remote_share = _remote(process, snapshot.topology, target)
-                if target >= 0:
-                    known = self._weigh(known, remote_bytes, remote_share)
-                self._evidence[process.key] = known
-                if target >= 0 and known.acting:
+        for process, target, remote_bytes, remote_share in zip(
+            snapshot.processes, *(column.tolist() for column in columns), strict=True
+        ):
+            known = before.get(process.key, _UNKNOWN)
+            if target >= 0:
+                known = self._weigh(known, remote_bytes, remote_share)
+                if known.acting:
                     moves.append(_bring(process, snapshot.topology, target, remote_bytes))
+            self._evidence[process.key] = known
         return Plan(tuple(sorted(moves, key=lambda move: (-move.limit_bytes, move.process))))
 
-    def _target(self, process: Process, topology: Topology) -> int:
-        """Give the position of the node to bring memory to; -1 without evidence."""
-        cpu_s = process.threads.cpu_s_by_node(topology)
-        used_s = cpu_s.sum()
-        home = int(cpu_s.argmax())
-        if (
-            used_s < self.parameters.least_cpu_s
-            or cpu_s[home] < self.parameters.home_cpu_share_above * used_s
-        ):
-            return -1
-        return int(topology.memory_of[home])
+    def _targets(self, snapshot: Snapshot) -> Ints:
+        """By process: the position of the node to bring memory to; -1 without evidence."""
+        used_s = snapshot.cpu_s.sum(axis=1)
+        at_home_s = snapshot.cpu_s.max(axis=1)
+        evident = used_s >= self.parameters.least_cpu_s
+        evident &= at_home_s >= self.parameters.home_cpu_share_above * used_s
+        return np.where(evident, snapshot.topology.memory_of[snapshot.cpu_s.argmax(axis=1)], -1)
 
     def _weigh(self, known: _Evidence, remote_bytes: int, remote_share: float) -> _Evidence:
         rules = self.parameters
         if known.acting:
             return _Evidence(known.looks, acting=remote_share > rules.remote_share_below)
         if remote_share <= rules.remote_share_above or remote_bytes < rules.least_remote_mb * 2**20:
-            return _Evidence()
+            return _UNKNOWN
         looks = known.looks + 1
         return _Evidence(looks, acting=looks >= rules.patience)
 
@@ -100,16 +100,12 @@ def _away(topology: Topology, target: int) -> np.ndarray:
     return away
 
 
-def _remote(process: Process, topology: Topology, target: int) -> tuple[int, float]:
-    """Give the movable bytes on other nodes with CPUs, and their share of those on such nodes."""
-    if target < 0:
-        return 0, 0.0
-    regions = process.regions
-    by_node = regions.resident_bytes[regions.movable].sum(axis=0)
-    away = _away(topology, target)
-    remote = int(by_node[away].sum())
-    total = remote + int(by_node[target])
-    return remote, remote / total if total else 0.0
+def _remote(snapshot: Snapshot, targets: Ints) -> tuple[Ints, Floats]:
+    """By process: the movable bytes on other nodes with CPUs, and their share of those on such nodes."""
+    at_target = np.arange(len(snapshot.topology.nodes)) == targets[:, None]
+    remote_bytes = snapshot.movable_bytes.sum(axis=1, where=snapshot.topology.has_cpus & ~at_target)
+    every_byte = remote_bytes + snapshot.movable_bytes.sum(axis=1, where=at_target)
+    return remote_bytes, remote_bytes / np.maximum(every_byte, 1)
 
 
 def _bring(process: Process, topology: Topology, target: int, remote_bytes: int) -> MovePages:

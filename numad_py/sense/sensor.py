@@ -20,6 +20,7 @@ from numad_py.kernel import Malformed, cgroup, maps, node_sysfs, numa_maps, proc
 from numad_py.model import (
     Job,
     JobMemory,
+    NodeMemory,
     Process,
     ProcessKey,
     Regions,
@@ -35,6 +36,10 @@ from numad_py.workers import Unfinished, Workers
 OLDEST_PLACEMENT_S = 60.0
 UNCHANGED_SHARE = 0.01
 TRUSTED_SHARE = 0.20  # of RssAnon, by which memory.numa_stat may differ and still be believed
+
+
+class TopologyChanged(RuntimeError):
+    """A node went off line, so that what was read of the machine at the start is no longer so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +65,9 @@ class LiveSensor(Sensor):
     """Reads the labelled jobs of this machine.
 
     Reading another user's numa_maps needs CAP_SYS_PTRACE; processes that may
-    not be read are named in ``Snapshot.skipped``. ``ignored_labels`` tells, after
-    a look, which labels do not count and why.
+    not be read are named in ``Snapshot.skipped``. After a look ``ignored_labels``
+    tells which labels do not count and why, and ``took_s`` how long it took.
+    A node that goes off line raises TopologyChanged.
     """
 
     def __init__(self, topology: Topology, workers: Workers, *, mount: Path, root: Path = Path("/")) -> None:
@@ -72,6 +78,7 @@ class LiveSensor(Sensor):
         self._cpu_time = CpuTime(root)
         self._placements: dict[ProcessKey, _Placement] = {}
         self.ignored_labels: dict[str, str] = {}
+        self.took_s = 0.0
 
     def look(self) -> Snapshot:
         now_s = time.monotonic()
@@ -82,12 +89,19 @@ class LiveSensor(Sensor):
         self._cpu_time.turn()
         alive = {process.key for job in jobs for process in job.processes}
         self._placements = {key: kept for key, kept in self._placements.items() if key in alive}
-        memory = node_sysfs.read_memory(self._root, self._topology)
+        memory = self._node_memory()
+        self.took_s = time.monotonic() - now_s
         return Snapshot(now_s, self._topology, memory, jobs, tuple(skipped))
+
+    def _node_memory(self) -> NodeMemory:
+        try:
+            return node_sysfs.read_memory(self._root, self._topology)
+        except FileNotFoundError as error:
+            raise TopologyChanged(f"{error.filename} is gone: a node went off line; start again") from None
 
     def _job(self, group: cgroup.LabelledCgroup, now_s: float, skipped: list[Skipped]) -> Job:
         pids = sorted({pid for directory in group.directories for pid in cgroup.procs(directory)})
-        seen = [process for pid in pids if (process := self._small_files(pid))]
+        seen = [process for pid in pids if (process := self._small_files(pid, skipped))]
         memory = self._job_memory(group)
         self._read_placements(seen, memory, now_s, skipped)
         processes = tuple(
@@ -97,14 +111,18 @@ class LiveSensor(Sensor):
         )
         return Job(group.cgroup_id, group.path, group.profile, processes, memory)
 
-    def _small_files(self, pid: int) -> _Seen | None:
-        """Read what takes no lock of the process; None when it is gone or not to be understood."""
+    def _small_files(self, pid: int, skipped: list[Skipped]) -> _Seen | None:
+        """Read what takes no lock of the process; None when it is gone, or may not or cannot be read."""
         try:
             stat = proc_stat.read(pid, self._root)
             status = proc_status.read(pid, self._root)
             key = ProcessKey(pid, stat.start_ticks)
             return _Seen(key, stat.comm, status, self._cpu_time.since_last_look(key))
-        except (ProcessLookupError, FileNotFoundError, Malformed):
+        except (ProcessLookupError, FileNotFoundError):
+            return None
+        except (PermissionError, Malformed) as error:
+            # Neither start time nor command can be told where they were not read.
+            skipped.append(Skipped(ProcessKey(pid, 0), "", str(error)))
             return None
 
     def _job_memory(self, group: cgroup.LabelledCgroup) -> JobMemory | None:

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from numad_py.model import Ints, NodeMemory, Process, ProcessKey, RegionKind, Regions, Snapshot, Tick
 from numad_py.sim.placement import PARTS, Kinship, kinship
-from numad_py.sim.use import cpu_s_by_process
 
+_FILE = int(RegionKind.FILE)
 MOST_LEFT = 1024  # processes that left and are remembered: memory must not grow with the trace
 START_TICKS_PER_S = 100  # USER_HZ, the unit of field 22 of /proc/PID/stat; 100 on x86-64 and arm64
 
@@ -55,7 +55,7 @@ class Rows:
     @cached_property
     def _private_page_bytes(self) -> Ints:
         private = self.recorded.page_bytes * (self.recorded.mapmax <= 1)
-        return np.stack([private, private * (self.recorded.kind != RegionKind.FILE)])
+        return np.array([private, private * (self.recorded.kind != _FILE)])
 
     def starts_as(self, other: "Rows") -> bool:
         """Whether both have the same rows, which may have grown, shrunk or changed in what they hold."""
@@ -122,8 +122,7 @@ class Recording:
     def advance(self, tick: Tick) -> None:
         """Go on to the next recorded tick; its plan and outcomes are not looked at."""
         self.snapshot: Snapshot = tick.snapshot
-        processes = [process for job in self.snapshot.jobs for process in job.processes]
-        cpu_s = cpu_s_by_process(processes, self.snapshot.topology)
+        processes, cpu_s = self.snapshot.processes, self.snapshot.cpu_s
         used_s = cpu_s.sum(axis=1)
         parts = np.rint(cpu_s / np.maximum(used_s, 1e-9)[:, None] * PARTS).astype(np.int64)
         before, self.wanted, self.changed = self.wanted, {}, []

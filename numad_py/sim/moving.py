@@ -14,6 +14,7 @@ Units: pages of a row's own size, bytes, nanoseconds.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Flow:
     leaving: Ints
     arriving: Ints
 
-    @property
+    @cached_property
     def pages(self) -> Ints:
         """Pages by row."""
         pages: Ints = self.leaving.sum(axis=1)
@@ -37,6 +38,8 @@ class Flow:
 
     def part(self, pages: Ints) -> "Flow":
         """Give the flow of that many pages of each row."""
+        if np.array_equal(pages, self.pages):
+            return self
         return Flow(apportion(self.leaving, pages), apportion(self.arriving, pages))
 
 
@@ -61,7 +64,8 @@ def carry_out(
     cover = _cover(move, regions)
     wished = _flow(move, regions.pages, cover.pages, index_of)
     if left_ns <= prices.call_ns and wished.pages.any():
-        return Outcome(Ending.DEADLINE), wished.part(np.zeros_like(wished.pages))
+        none = np.zeros_like(wished.leaving)
+        return Outcome(Ending.DEADLINE), Flow(none, none)
     # Since Linux 2.6.18 move_pages(2) answers EACCES for a page that several processes map, without MPOL_MF_MOVE_ALL.
     refused = np.where(regions.mapmax > 1, wished.pages, 0)
     wanted = wished.part(wished.pages - refused)

@@ -24,7 +24,7 @@ def replay(
 ) -> Iterator[Mapping[str, Tick]]:
     """Yield for every recorded tick what each policy's own turn of the loop came to.
 
-    Decoding a trace costs more than living it, so that all policies share each decoded tick.
+    All policies share each decoded tick, and what it demands.
     """
     recording = Recording()
     loops = {

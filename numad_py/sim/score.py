@@ -37,7 +37,7 @@ class Score:
     ``remote_accesses`` are modelled; ``modelled_s`` is CPU time under the cost model plus ``blocked_s``.
     ``moving_s`` is the CPU time of moving, ``blocked_s`` the time that jobs waited for pages on the move.
     ``held`` counts what the guard held back. ``settle_s`` is by job the time from its first look until
-    `SETTLED_SHARE` was local for good; None for never.
+    `SETTLED_SHARE` was local for good; None for never. A job without memory, or that never ran, has none.
     """
 
     ticks: int
@@ -75,15 +75,19 @@ class Score:
 
 @dataclass(frozen=True)
 class _Settling:
-    """A job on its way to a placement that stays: its first look, and since when it is settled."""
+    """A job on its way to a placement that stays: its first look, and since when it is settled.
+
+    ``judged`` says that there was something to judge by: memory, and a home for it.
+    """
 
     path: str
     first_s: float
     since_s: float | None = None
+    judged: bool = False
 
     def seen(self, time_s: float, local_share: float) -> "_Settling":
         since_s = time_s if self.since_s is None else self.since_s
-        return replace(self, since_s=since_s if local_share >= SETTLED_SHARE else None)
+        return replace(self, since_s=since_s if local_share >= SETTLED_SHARE else None, judged=True)
 
     @property
     def took_s(self) -> float | None:
@@ -169,10 +173,11 @@ class Scorer:
 
     def _settle_s(self) -> dict[str, float | None]:
         """Give times by path; a cgroup made anew at the same path is another job."""
-        paths = Counter(job.path for job in self._settling.values())
+        judged = {cgroup_id: job for cgroup_id, job in self._settling.items() if job.judged}
+        paths = Counter(job.path for job in judged.values())
         return {
             job.path if paths[job.path] == 1 else f"{job.path} (cgroup {cgroup_id})": job.took_s
-            for cgroup_id, job in self._settling.items()
+            for cgroup_id, job in judged.items()
         }
 
     def _add_accesses(self, use: Use) -> None:
@@ -191,9 +196,10 @@ class Scorer:
         local = np.bincount(row, use.local_bytes, minlength=len(snapshot.jobs))
         known = np.bincount(row, use.known_bytes, minlength=len(snapshot.jobs))
         for job, local_bytes, known_bytes in zip(snapshot.jobs, local, known, strict=True):
+            settling = self._settling.get(job.cgroup_id) or _Settling(job.path, snapshot.time_s)
             if known_bytes:
-                settling = self._settling.get(job.cgroup_id) or _Settling(job.path, snapshot.time_s)
-                self._settling[job.cgroup_id] = settling.seen(snapshot.time_s, local_bytes / known_bytes)
+                settling = settling.seen(snapshot.time_s, local_bytes / known_bytes)
+            self._settling[job.cgroup_id] = settling
         share = float(local.sum() / known.sum()) if known.any() else None
         self._timeline.add(share)
         if share is not None:
@@ -220,5 +226,5 @@ class Scorer:
 
 
 def _cpu_s(snapshot: Snapshot, use: Use) -> dict[ProcessKey, float]:
-    keys = (process.key for job in snapshot.jobs for process in job.processes)
+    keys = (process.key for process in snapshot.processes)
     return dict(zip(keys, use.cpu_s.sum(axis=1).tolist(), strict=True))

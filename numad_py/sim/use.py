@@ -6,14 +6,13 @@ A process is at home on the nodes where it used its CPU time: the busiest one, a
 While it sleeps it keeps the home it had. Home is where the memory is that belongs to those CPUs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Floats, Process, ProcessKey, Regions, Snapshot, Topology
+from numad_py.model import Floats, ProcessKey, Regions, Snapshot, Topology
 
 HOME_PART: Final = 0.5
 
@@ -66,8 +65,7 @@ class Users:
 
     def look(self, snapshot: Snapshot) -> Use:
         """Give what all processes did since the last look, in the order of the jobs."""
-        processes = [process for job in snapshot.jobs for process in job.processes]
-        cpu_s = cpu_s_by_process(processes, snapshot.topology)
+        processes, cpu_s = snapshot.processes, snapshot.cpu_s
         home = _homes(cpu_s, snapshot.topology)
         asleep = (cpu_s.sum(axis=1) == 0).tolist()
         resident = []
@@ -96,18 +94,3 @@ def _homes(cpu_s: Floats, on: Topology) -> NDArray[np.bool_]:
     home = np.zeros(cpu_s.shape, bool)
     home[rows, on.memory_of[nodes]] = True
     return home
-
-
-def cpu_s_by_process(processes: Sequence[Process], on: Topology) -> Floats:
-    """Give CPU seconds since the last look, shape (processes, nodes)."""
-    nodes = len(on.nodes)
-    if not processes:
-        return np.zeros((0, nodes))
-    cpu = np.concatenate([process.threads.cpu for process in processes])
-    cpu_s = np.concatenate([process.threads.cpu_s for process in processes])
-    node = on.index_of_cpu[np.minimum(cpu, len(on.index_of_cpu) - 1)]
-    row = np.repeat(np.arange(len(processes)), [len(process.threads.cpu) for process in processes])
-    known = node >= 0
-    cell = (row * nodes + node)[known]
-    cells = np.bincount(cell, cpu_s[known], minlength=len(processes) * nodes)
-    return cells.astype(np.float64).reshape(-1, nodes)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Who installs us gets one importable name, and the profiles beside it."""
+"""Who installs us gets one importable name, and profiles, machines and traces beside it."""
 
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -31,8 +32,11 @@ def test_the_only_top_level_name_of_the_wheel_is_the_package(files):
     assert tops == {"numad_py", f"numad_py-{__version__}.dist-info", f"numad_py-{__version__}.data"}
 
 
-def test_profiles_are_shipped_as_shared_data_and_not_inside_the_package(files):
-    shipped = [name for name in files if name.endswith(".yaml")]
+@pytest.mark.parametrize("content", ["policies/*.yaml", "sim/machines/*.yaml", "sim/traces/*.jsonl.zst"])
+def test_content_is_shipped_as_shared_data_and_not_inside_the_package(files, content):
+    folder, _, pattern = content.rpartition("/")
+    share = f"numad_py-{__version__}.data/data/share/numad-py/{folder}"
 
-    share = f"numad_py-{__version__}.data/data/share/numad-py/policies"
-    assert shipped == [f"{share}/{path.name}" for path in sorted((ROOT / "policies").glob("*.yaml"))]
+    shipped = [name for name in files if fnmatch(name, f"*/{content}")]
+
+    assert shipped == [f"{share}/{path.name}" for path in sorted((ROOT / folder).glob(pattern))] != []

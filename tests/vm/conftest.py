@@ -42,6 +42,20 @@ def pytest_runtest_setup(item):
         pytest.skip("needs a guest with several nodes; run `make vm`")
 
 
+@pytest.fixture
+def promise():
+    """Hold a figure to what is promised of it: ``promise("settled in s", 4.2, at_most=10)``.
+
+    Times depend on what else the host does, so they are printed always, and held to with ``--timed`` only.
+    """
+
+    def figure(what, value, *, at_most):
+        print(f"\n{what}: {value:.2f}, promised at most {at_most}", end="")
+        assert value <= at_most or "NUMAD_VM_TIMED" not in os.environ
+
+    return figure
+
+
 @pytest.fixture(scope="session")
 def guest():
     """Give the table's entry for the machine that this is."""

@@ -80,12 +80,14 @@ class Bench:
         (self.path / "cached").write_text("".join(f"{path}\n" for path in _cached_folders()))
         environment = {
             "HOME": "/root",
+            "NUMAD_VM_FOLDER": str(self.path),  # what a test leaves there comes out
             "NUMAD_VM_TESTS": self.guest.name,  # so that a skip here is a failure
             "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             # Plugins cost 10 s of start here: hypothesis alone takes 8.5 s to import.
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            **{name: value for name, value in os.environ.items() if name == "NUMAD_VM_TIMED"},
         }
         words = [*(f"{name}={value}" for name, value in environment.items()), *command]
         (self.path / "command").write_text(f"cd {shlex.quote(str(ROOT))} && env {shlex.join(words)}\n")
@@ -226,6 +228,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm.guest", description=__doc__)
     parser.add_argument("--guest", choices=sorted(BY_NAME), help="this guest only")
     parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="per guest (%(default)s)")
+    parser.add_argument(
+        "--timed", action="store_true", help="hold times to what is promised: on a quiet host"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--shell", action="store_true", help="a shell in the guest, no tests")
     what.add_argument("--bench", nargs=argparse.REMAINDER, metavar="FILE", help="run FILE and its arguments")
@@ -282,6 +287,8 @@ def _alone() -> Iterator[None]:
 def main() -> int:
     """Do what the command line asks; 0 is success."""
     arguments = _arguments()
+    if arguments.timed:
+        os.environ["NUMAD_VM_TIMED"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it too ends the guest
     packages.ensure_system_packages()
     try:

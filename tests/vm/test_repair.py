@@ -17,8 +17,8 @@ from tests.vm import observer
 from tests.vm.calls import histogram
 
 LOCAL_SHARE = 0.95
+PATIENCE_S = 90
 MOSTLY = 0.90  # of a small job: Python itself has some 5 MiB where it first ran
-WITHIN_S = 10.0
 
 
 def late_bound(group, *options):
@@ -35,7 +35,7 @@ def migratepages_s(workload, source, target):
     return time.monotonic() - began_s
 
 
-def test_a_late_bound_job_is_repaired_within_ten_seconds_of_its_label(job, daemon, record_property):
+def test_a_late_bound_job_is_repaired_within_ten_seconds_of_its_label(job, daemon, promise):
     service = daemon(mode="act")
     group = job()
     workload = late_bound(group)
@@ -43,22 +43,20 @@ def test_a_late_bound_job_is_repaired_within_ten_seconds_of_its_label(job, daemo
 
     labelled_s = time.monotonic()
     group.label("default")
-    settled_s = observer.wait_for_share(workload.pid, 1, LOCAL_SHARE, limit_s=60) - labelled_s
+    settled_s = observer.wait_for_share(workload.pid, 1, LOCAL_SHARE, limit_s=PATIENCE_S) - labelled_s
 
     service.stop()
     numastat = observer.numastat_bytes(workload.pid)
     ours = observer.resident_bytes(workload.pid)
     peer_s = migratepages_s(workload, 1, 0)
-    print(
-        f"\nsettled in {settled_s:.2f} s: {settled_s / peer_s:.1f} times migratepages alone ({peer_s:.2f} s)"
-    )
     call_ms = np.array(service.call_s()) * 1e3
-    print(histogram(call_ms))
-    assert settled_s <= WITHIN_S
-    assert numastat[1] / sum(numastat.values()) > LOCAL_SHARE - 0.05  # libraries count there too
+    print("\n" + histogram(call_ms))
+    print(f"settled in {settled_s / peer_s:.1f} times what migratepages takes ({peer_s:.2f} s)", end="")
+    promise("settled, s after the label", settled_s, at_most=10)
+    promise("moving calls, p50 in ms", np.percentile(call_ms, 50), at_most=20)
+    promise("moving calls, p99 in ms", np.percentile(call_ms, 99), at_most=50)
+    assert numastat[1] / sum(numastat.values()) > MOSTLY  # its libraries count there too
     assert numastat[1] == pytest.approx(ours[1], rel=0.02)
-    assert np.percentile(call_ms, 50) <= 20
-    assert np.percentile(call_ms, 99) <= 50
 
 
 def test_the_twin_of_a_labelled_job_is_not_touched(job, daemon):
@@ -67,7 +65,7 @@ def test_the_twin_of_a_labelled_job_is_not_touched(job, daemon):
     labelled, twin = late_bound(group, "--mb=64"), late_bound(job("twin"), "--mb=64")
 
     group.label("default")
-    observer.wait_for_share(labelled.pid, 1, MOSTLY, limit_s=60)
+    observer.wait_for_share(labelled.pid, 1, MOSTLY, limit_s=PATIENCE_S)
 
     assert observer.anonymous_share(twin.pid, 0) > MOSTLY
 
@@ -81,6 +79,6 @@ def test_a_process_that_bound_its_own_memory_is_not_touched(job, daemon):
 
     bound.label("default")
     free.label("default")
-    observer.wait_for_share(goes.pid, 1, MOSTLY, limit_s=60)
+    observer.wait_for_share(goes.pid, 1, MOSTLY, limit_s=PATIENCE_S)
 
     assert observer.anonymous_share(stays.pid, 0) > MOSTLY

@@ -9,6 +9,7 @@ then obeys words on stdin, answering each that has an answer with one line:
     rest      stop touching
     rounds    answer ``rounds N``, the rounds done so far
     exec      become a new program with new memory (kind ``exec``); answers ``ready`` again
+    hold      hold its own mmap lock until the file system of --file has answered; answers ``held``
 
 The end of stdin ends it. No numpy: it starts in a moment.
 """
@@ -22,12 +23,15 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-KINDS = ("late-bound", "bound", "exec", "pinned", "reader")
+KINDS = ("late-bound", "bound", "exec", "pinned", "reader", "forked")
 
 _BASE_PAGE_BYTES = mmap.PAGESIZE
+_HUGE_PAGE_BYTES = 2 << 20
+_HEADS = (0, _HUGE_PAGE_BYTES // _BASE_PAGE_BYTES)
 _READ_BYTES = 1 << 20
 _MPOL_BIND = 2  # include/uapi/linux/mempolicy.h
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+_MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/mman-common.h
 _ADVICE = {"4k": mmap.MADV_NOHUGEPAGE, "huge": mmap.MADV_HUGEPAGE}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -64,8 +68,9 @@ def bind_memory(node: int) -> None:
 
 
 def allocate(mb: int, pages: str) -> mmap.mmap:
-    """Allocate and touch private anonymous memory; ``pages`` is a key of the advice, or ``default``."""
-    memory = mmap.mmap(-1, mb << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    """Allocate and touch private anonymous memory; ``pages`` is a key of the advice, ``default`` or ``hugetlb``."""
+    kind = _MAP_HUGETLB if pages == "hugetlb" else 0
+    memory = mmap.mmap(-1, mb << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | kind)
     if pages in _ADVICE:
         memory.madvise(_ADVICE[pages])
     touch(memory)
@@ -90,6 +95,28 @@ def pin(start: int, pages: Iterable[int]) -> tuple[int, int]:
         # ssize_t vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags);
         _check(_libc.vmsplice(pipe[1], ctypes.byref(part), ctypes.c_size_t(1), ctypes.c_uint(0)))
     return pipe
+
+
+def share_with_a_child(memory: mmap.mmap, own: Iterable[int]) -> None:
+    """Share all pages with a child that ends with this process, but those written afterwards."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(writer)
+        os.read(reader, 1)  # returns when the parent is gone
+        os._exit(0)
+    os.close(reader)
+    for page in own:
+        memory[page * _BASE_PAGE_BYTES] = 2
+
+
+def hold_mmap_lock(file: str) -> None:
+    """Map a file that holds a dirty page: see tests.vm.fuse_file."""
+    writable, direct = os.open(file, os.O_RDWR), os.open(file, os.O_RDONLY)
+    with mmap.mmap(writable, _BASE_PAGE_BYTES) as shared:
+        shared[0] = 1
+        mmap.mmap(direct, _BASE_PAGE_BYTES, mmap.MAP_PRIVATE, mmap.PROT_READ).close()
+    os.close(writable)
+    os.close(direct)
 
 
 def _check(result: int) -> None:
@@ -120,6 +147,9 @@ def _turn(word: str, options: argparse.Namespace, *, busy: bool, rounds: int) ->
         print("rounds", rounds, flush=True)
     elif word == "exec":
         _become_another(options)
+    elif word == "hold":
+        hold_mmap_lock(options.file)
+        print("held", flush=True)
     return {"bind": True, "rest": False}.get(word, busy)
 
 
@@ -146,11 +176,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm.workloads")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--mb", type=int, default=64, help="MiB of memory (%(default)s)")
-    parser.add_argument("--pages", choices=("4k", "huge", "default"), default="4k")
+    parser.add_argument("--pages", choices=("4k", "huge", "default", "hugetlb"), default="4k")
     parser.add_argument("--allocate-on", type=int, default=0, metavar="NODE")
     parser.add_argument("--run-on", type=int, default=1, metavar="NODE")
     parser.add_argument("--pin", type=int, nargs="*", default=[], metavar="PAGE", help="page numbers to pin")
-    parser.add_argument("--file", help="what the reader reads")
+    parser.add_argument("--pin-heads", action="store_true", help="pin the first of the first two huge blocks")
+    parser.add_argument("--own", type=int, nargs="*", default=[], metavar="PAGE", help="not shared if forked")
+    parser.add_argument("--file", help="what the reader reads, or hold maps")
     return parser.parse_args()
 
 
@@ -162,7 +194,10 @@ def main() -> None:
         bind_memory(options.allocate_on)
     memory = allocate(options.mb, options.pages)
     start = address_of(memory)
-    pin(start, options.pin if options.kind == "pinned" else ())
+    if options.kind == "forked":
+        share_with_a_child(memory, options.own)
+    pin(start, options.pin)
+    pin(-(-start // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES, _HEADS if options.pin_heads else ())
     print("ready", f"{start:x}", f"{start + len(memory):x}", flush=True)
     obey(read_round(options.file) if options.kind == "reader" else lambda: touch(memory), options)
 

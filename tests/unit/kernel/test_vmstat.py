@@ -50,3 +50,19 @@ def test_the_file_is_read_below_the_root_that_was_given(tmp_path):
     (tmp_path / "proc/vmstat").write_bytes(b"pswpout 3\n")
 
     assert vmstat.read(tmp_path) == {"pswpout": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(b"nr_free_pages", 7), (b"pswpout", 12), (b"pswp", 0), (b"thp_migration_fail", 3)]
+)
+def test_one_counter_is_found_by_its_whole_name(name, value):
+    text = b"nr_free_pages 7\npswpin 1\npswpout 12\nthp_migration_fail 3\n"
+
+    assert vmstat.counter(text, name) == value
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.integers(0, 2**63), min_size=1))
+def test_one_counter_is_the_same_as_among_all(counters):
+    text = "".join(f"{name} {value}\n" for name, value in counters.items()).encode()
+
+    assert {name: vmstat.counter(text, name.encode()) for name in counters} == vmstat.parse(text)

@@ -113,6 +113,12 @@ def test_a_job_has_settled_from_when_its_memory_stays_local():
     assert score.settle_s == {"/train.slice/job": 30.0}
 
 
+def test_the_time_to_settle_counts_from_the_first_look_though_home_is_known_only_later():
+    unknown, home = process(pages={1: 1}), process(pages={1: 1}, cpu_s={1: 1.0})
+
+    assert scored(*looks(unknown, home)).settle_s == {"/train.slice/job": 10.0}
+
+
 def test_the_slowest_job_is_shown_and_never_is_slower_than_any():
     def jobs(late):
         at_home, roaming = (

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""The actuator answers every move, refuses what it may not do, and is back by its deadline."""
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numad_py.act.actuator import LiveActuator
+from numad_py.act.pages import Sizes
+from numad_py.kernel import proc_stat, proc_status
+from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason
+from numad_py.workers import Workers
+
+ROOT = Path(__file__).parents[3]
+BASE = mmap.PAGESIZE
+PAGES = 64
+US = ProcessKey(os.getpid(), proc_stat.read(os.getpid()).start_ticks)
+ALLOWED = proc_status.read(os.getpid()).nodes_allowed
+
+ASK_WITHOUT_RIGHTS = """
+import os, sys
+sys.path.insert(0, {root!r})
+from tests.unit.act.test_actuator import answered, PAGES, BASE
+from numad_py.model import ProcessKey
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresuid(65534, 65534, 65534)
+outcome = answered(4096, 4096 + PAGES * BASE, process=ProcessKey({pid}, {start_ticks}))
+print(outcome.ending.value, outcome.detail, sep=": ")
+"""
+
+
+def answered(start, end, *, process=US, target=ALLOWED[0], deadline_s=0.5):
+    """Give what becomes of the wish to bring one range to a node."""
+    wish = MovePages(
+        process,
+        np.array([start], np.uint64),
+        np.array([end], np.uint64),
+        np.array([BASE], np.int64),
+        ALLOWED,
+        (target,),
+        end - start,
+        Reason.MEMORY_FOLLOWS_CPU,
+    )
+    actuator = LiveActuator(Workers(), Sizes(BASE, 0), deadline_s=deadline_s)
+    (outcome,) = actuator.move(Plan((wish,)))
+    return outcome
+
+
+@pytest.fixture
+def memory():
+    """Give the first address of touched pages of our own."""
+    with mmap.mmap(-1, PAGES * BASE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as mapped:
+        mapped[::BASE] = b"1" * PAGES
+        view = np.frombuffer(mapped, np.uint8)
+        yield view.ctypes.data
+        del view
+
+
+def test_pages_that_are_where_they_should_be_are_dealt_with_and_not_moved(memory):
+    target = ALLOWED[0] if len(ALLOWED) == 1 else None
+    if target is None:
+        pytest.skip("with several nodes the pages may be on any")
+
+    outcome = answered(memory, memory + PAGES * BASE)
+
+    assert (outcome.ending, outcome.moved_bytes, outcome.failed, outcome.call_s) == (Ending.DONE, 0, {}, ())
+    assert outcome.reached == memory + PAGES * BASE
+
+
+def test_a_process_that_ended_is_gone():
+    with subprocess.Popen(["true"]) as ended:
+        key = ProcessKey(ended.pid, 1)
+
+    outcome = answered(4096, 8192, process=key)
+
+    assert outcome.ending is Ending.GONE
+
+
+def test_another_process_with_the_same_pid_is_not_touched(memory):
+    other = ProcessKey(US.pid, US.start_ticks + 1)
+
+    outcome = answered(memory, memory + BASE, process=other)
+
+    assert (outcome.ending, outcome.detail) == (Ending.GONE, f"process {US.pid} is another one now")
+
+
+def test_a_target_outside_the_cpuset_is_refused_before_anything_is_asked(memory):
+    outside = max(ALLOWED) + 1
+
+    outcome = answered(memory, memory + BASE, target=outside)
+
+    assert (outcome.ending, outcome.call_s) == (Ending.REFUSED, ())
+    assert outcome.detail == f"node {outside} is outside the cpuset of the process"
+
+
+def test_another_users_process_is_refused_without_the_right_to_it():
+    words = {"root": str(ROOT), "pid": 1, "start_ticks": proc_stat.read(1).start_ticks}
+
+    result = subprocess.run(
+        [sys.executable, "-c", ASK_WITHOUT_RIGHTS.format(**words)], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout.startswith("refused: "), result.stdout
+    assert "Permission denied" in result.stdout
+
+
+def test_with_no_time_at_all_every_move_is_still_answered_at_once(memory):
+    began_s = time.monotonic()
+
+    outcome = answered(memory, memory + PAGES * BASE, deadline_s=0.0)
+
+    assert time.monotonic() - began_s < 0.5
+    assert outcome.ending in {Ending.DONE, Ending.DEADLINE}
+    assert (outcome.moved_bytes, outcome.call_s) == (0, ())
+
+
+def test_nothing_to_do_is_done():
+    assert LiveActuator(Workers(), Sizes(BASE, 0)).move(Plan()) == ()

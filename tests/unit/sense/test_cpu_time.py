@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""CPU time is told by thread, from one look to the next, and never of somebody else."""
+
+import os
+
+import pytest
+
+from numad_py.model import ProcessKey
+from numad_py.sense.cpu_time import CpuTime
+from tests.fake_root import FakeRoot
+
+KEY = ProcessKey(100, 7)
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return FakeRoot(tmp_path)
+
+
+def looked(cpu_time, fake, key=KEY, **ticks):
+    """Take one look at threads given as t100=(CPU, ticks); give CPU and ticks used by TID."""
+    fake.process(key.pid, ticks={int(tid[1:]): used for tid, used in ticks.items()})
+    threads = cpu_time.since_last_look(key)
+    cpu_time.turn()
+    used = (threads.cpu_s * TICKS_PER_S).round().astype(int).tolist()
+    return dict(zip(threads.tid.tolist(), zip(threads.cpu.tolist(), used, strict=True), strict=True))
+
+
+def test_a_process_seen_for_the_first_time_has_used_nothing_yet(fake):
+    assert looked(CpuTime(fake.root), fake, t100=(0, 5000)) == {}
+
+
+def test_a_thread_used_what_its_counter_grew_and_an_idle_one_is_left_out(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50), t101=(1, 70))
+
+    assert looked(cpu_time, fake, t100=(3, 75), t101=(1, 70)) == {100: (3, 25)}
+
+
+def test_a_new_thread_used_all_that_it_has(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50))
+
+    assert looked(cpu_time, fake, t100=(0, 51), t99=(2, 8)) == {99: (2, 8), 100: (0, 1)}
+
+
+def test_a_thread_that_ended_is_forgotten(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50), t101=(1, 70))
+
+    assert looked(cpu_time, fake, t100=(0, 60)) == {100: (0, 10)}
+    assert looked(cpu_time, fake, t100=(0, 60), t101=(1, 3)) == {101: (1, 3)}
+
+
+def test_a_thread_whose_id_was_used_again_has_not_run_backwards(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50), t101=(1, 70))
+
+    assert looked(cpu_time, fake, t100=(0, 50), t101=(1, 2)) == {}
+
+
+def test_another_process_with_the_same_pid_is_seen_for_the_first_time(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50))
+
+    assert looked(cpu_time, fake, ProcessKey(100, 8), t100=(0, 90)) == {}
+
+
+def test_a_process_that_was_not_asked_for_in_a_look_is_forgotten(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50))
+    cpu_time.turn()
+
+    assert looked(cpu_time, fake, t100=(0, 90)) == {}
+
+
+def test_a_process_without_threads_left_has_used_nothing(fake):
+    cpu_time = CpuTime(fake.root)
+    (fake.process(100) / "task/100/stat").unlink()
+    first = cpu_time.since_last_look(KEY)
+    cpu_time.turn()
+
+    second = cpu_time.since_last_look(KEY)
+
+    assert (len(first.tid), len(second.tid)) == (0, 0)

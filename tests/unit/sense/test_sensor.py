@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""One look sees the labelled jobs, reads page tables as seldom as it can, and survives what vanishes."""
+
+import os
+import shutil
+
+import pytest
+
+from numad_py.kernel import node_sysfs
+from numad_py.model import ProcessKey
+from numad_py.sense import sensor
+from numad_py.sense.sensor import LiveSensor, TopologyChanged
+from numad_py.workers import Unfinished, Workers
+from tests.fake_root import FORBIDDEN, FakeRoot
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return FakeRoot(tmp_path)
+
+
+def sensor_of(fake, workers=None):
+    topology = node_sysfs.read_topology(fake.root, page_bytes=4096)
+    return LiveSensor(topology, workers or Workers(), mount=fake.mount, root=fake.root)
+
+
+def only_job(snapshot):
+    (job,) = snapshot.jobs
+    return job
+
+
+def was_read(snapshot):
+    """Give, by PID, whether page tables were read in this very look."""
+    return {process.key.pid: process.placement_age_s == 0 for process in only_job(snapshot).processes}
+
+
+def test_a_labelled_job_is_seen_with_its_processes_pages_and_threads(fake):
+    fake.process(100, pages={0: 30, 1: 70}, ticks={100: (2, 5)}, comm="a) b")
+    fake.job(pids=[100], charged={0: 120, 1: 280})
+    eyes = sensor_of(fake)
+    eyes.look()
+    fake.process(100, pages={0: 30, 1: 70}, ticks={100: (2, 5 + os.sysconf("SC_CLK_TCK"))}, comm="a) b")
+
+    snapshot = eyes.look()
+
+    job = only_job(snapshot)
+    (process,) = job.processes
+    assert (job.path, job.profile, job.memory.anon_bytes.tolist()) == (
+        "/job",
+        "default",
+        [120 << 10, 280 << 10],
+    )
+    assert (process.key, process.comm, process.nodes_allowed) == (ProcessKey(100, 7), "a) b", (0, 1))
+    assert process.regions.pages.tolist() == [[30, 70]]
+    assert (process.threads.cpu.tolist(), process.threads.cpu_s.tolist()) == ([2], [1.0])
+    assert snapshot.memory.free_bytes.tolist() == [1 << 29, 1 << 29]
+    assert snapshot.skipped == ()
+    assert eyes.took_s > 0
+
+
+def test_a_process_of_no_labelled_job_is_not_looked_at(fake):
+    fake.process(100)
+    fake.job(pids=[100], label="off")
+
+    assert sensor_of(fake).look().jobs == ()
+
+
+def test_a_label_that_does_not_count_is_told(fake):
+    fake.job(label="no profile's name")
+    eyes = sensor_of(fake)
+
+    eyes.look()
+
+    assert eyes.ignored_labels == {"/job": "not the name of a profile, nor off"}
+
+
+@pytest.mark.parametrize("vanished", ["", "stat", "status", "task", "maps", "numa_maps"])
+def test_a_process_that_ends_during_the_look_is_left_out_without_a_word(fake, vanished):
+    fake.process(100)
+    ending = fake.process(101) / vanished
+    fake.job(pids=[100, 101])
+    shutil.rmtree(ending) if ending.is_dir() else ending.unlink()
+
+    snapshot = sensor_of(fake).look()
+
+    assert list(was_read(snapshot)) == [100]
+    assert snapshot.skipped == ()
+
+
+@pytest.mark.parametrize("malformed", ["stat", "status", "task/101/stat", "maps", "numa_maps"])
+def test_a_process_that_cannot_be_understood_is_named_and_left_out(fake, malformed):
+    fake.process(100)
+    (fake.process(101) / malformed).write_text("nonsense\n")
+    fake.job(pids=[100, 101])
+
+    snapshot = sensor_of(fake).look()
+
+    (skipped,) = snapshot.skipped
+    assert list(was_read(snapshot)) == [100]
+    assert skipped.process.pid == 101
+    assert "nonsense" in skipped.why or "no line such as" in skipped.why or "no CPU time" in skipped.why
+
+
+@pytest.mark.parametrize("refused", ["stat", "status", "maps", "numa_maps"])
+def test_a_process_that_may_not_be_read_is_named_and_left_out(fake, refused):
+    fake.process(100)
+    path = fake.process(101) / refused
+    path.unlink()
+    path.symlink_to(FORBIDDEN)
+    fake.job(pids=[100, 101])
+
+    snapshot = sensor_of(fake).look()
+
+    (skipped,) = snapshot.skipped
+    assert list(was_read(snapshot)) == [100]
+    assert skipped.process.pid == 101
+    assert "Permission denied" in skipped.why
+
+
+def test_a_reader_that_gets_stuck_is_named_and_the_others_are_read(fake):
+    path = fake.process(100) / "numa_maps"
+    path.unlink()
+    os.mkfifo(path)  # opening it waits until somebody writes
+    fake.process(101)
+    fake.job(pids=[100, 101])
+    workers = Workers(patience_s=0.05)
+
+    snapshot = sensor_of(fake, workers).look()
+
+    assert list(was_read(snapshot)) == [101]
+    assert [(each.process.pid, each.why) for each in snapshot.skipped] == [(100, Unfinished.STUCK.value)]
+    assert [key.pid for key in workers.stuck] == [100]
+    os.close(os.open(path, os.O_WRONLY))  # let the reader go
+
+
+def test_page_tables_are_not_read_again_while_the_job_is_charged_the_same(fake):
+    fake.process(100, pages={0: 100})
+    fake.job(pids=[100], charged={0: 400})
+    eyes = sensor_of(fake)
+
+    assert was_read(eyes.look()) == {100: True}
+    assert was_read(eyes.look()) == {100: False}
+
+
+def test_a_hundredth_of_the_job_that_moved_is_not_worth_another_read(fake):
+    fake.process(100, pages={0: 1000})
+    fake.job(pids=[100], charged={0: 4000})
+    eyes = sensor_of(fake)
+    eyes.look()
+
+    fake.job(pids=[100], charged={0: 3960, 1: 40})
+    assert was_read(eyes.look()) == {100: False}
+    fake.job(pids=[100], charged={0: 3956, 1: 44})
+    assert was_read(eyes.look()) == {100: True}
+
+
+def test_a_new_process_of_a_known_job_is_read_alone(fake):
+    fake.process(100, pages={0: 1000})
+    fake.job(pids=[100], charged={0: 4000})
+    eyes = sensor_of(fake)
+    eyes.look()
+    fake.process(101, pages={0: 1})
+    fake.job(pids=[100, 101], charged={0: 4004})
+
+    assert was_read(eyes.look()) == {100: False, 101: True}
+
+
+def test_another_process_with_the_same_pid_is_read(fake):
+    fake.process(100)
+    fake.job(pids=[100], charged={0: 400})
+    eyes = sensor_of(fake)
+    eyes.look()
+    fake.process(100, start_ticks=8)
+
+    assert was_read(eyes.look()) == {100: True}
+
+
+def test_page_tables_are_read_each_time_where_the_charges_disagree_with_the_processes(fake):
+    fake.process(100, pages={0: 100})
+    fake.job(pids=[100], charged={0: 319})  # under 80 % of the 400 KiB resident
+    eyes = sensor_of(fake)
+    eyes.look()
+
+    assert was_read(eyes.look()) == {100: True}
+
+
+def test_page_tables_are_read_each_time_where_nothing_is_charged_by_node(fake):
+    fake.process(100)
+    fake.job(pids=[100])
+    eyes = sensor_of(fake)
+
+    first, second = eyes.look(), eyes.look()
+
+    assert was_read(first) == was_read(second) == {100: True}
+    assert only_job(first).memory is None
+
+
+def test_malformed_charges_are_as_good_as_none(fake):
+    fake.process(100)
+    (fake.job(pids=[100]) / "memory.numa_stat").write_text("anon N0=a lot\n")
+
+    assert only_job(sensor_of(fake).look()).memory is None
+
+
+def test_what_was_read_too_long_ago_is_read_again(fake, monkeypatch):
+    fake.process(100)
+    fake.job(pids=[100], charged={0: 400})
+    eyes = sensor_of(fake)
+    eyes.look()
+    monkeypatch.setattr(sensor, "OLDEST_PLACEMENT_S", 0.0)
+
+    assert was_read(eyes.look()) == {100: True}
+
+
+def test_what_is_known_of_a_process_that_ended_is_forgotten(fake):
+    fake.process(100)
+    fake.job(pids=[100], charged={0: 400})
+    eyes = sensor_of(fake)
+    eyes.look()
+    fake.job(pids=[], charged={0: 400})
+    assert was_read(eyes.look()) == {}
+    fake.job(pids=[100], charged={0: 400})
+
+    assert was_read(eyes.look()) == {100: True}
+
+
+def test_a_node_that_goes_off_line_is_told_in_a_sentence(fake):
+    eyes = sensor_of(fake)
+    shutil.rmtree(fake.root / "sys/devices/system/node/node1")
+
+    with pytest.raises(TopologyChanged, match=r"node1/meminfo is gone: a node went off line"):
+        eyes.look()

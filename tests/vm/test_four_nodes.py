@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""On a machine where two of four nodes have no CPUs, nothing is ever put on those two, nor taken from them."""
+
+import subprocess
+import time
+
+import pytest
+
+from tests.vm import observer
+from tests.vm.moving import MB, key_of
+
+pytestmark = pytest.mark.guest("four-nodes")
+
+MOSTLY = 0.90
+TIERS = (2, 3)
+
+
+def on_tiers(pid):
+    """Give the bytes of a process on each node without CPUs."""
+    found = observer.resident_bytes(pid)
+    return [found[node] for node in TIERS]
+
+
+def moves_of(service, pid):
+    """Give every move of a process that the daemon made, having ended it."""
+    key = key_of(pid)
+    service.stop()
+    return [(move, outcome) for move, outcome in service.outcomes() if move.process == key]
+
+
+def late_bound(group, *options):
+    workload = group.start("late-bound", *options)
+    workload.tell("bind")
+    return workload
+
+
+def test_a_late_bound_job_goes_to_the_node_it_runs_on_and_nowhere_else(job, daemon):
+    service = daemon(mode="act")
+    group = job()
+    workload = late_bound(group, "--mb=64")
+    assert observer.anonymous_share(workload.pid, 0) > MOSTLY
+
+    group.label("default")
+    observer.wait_for_share(workload.pid, 1, MOSTLY, limit_s=60)
+
+    assert on_tiers(workload.pid) == [0, 0]
+    assert {move.targets for move, _ in moves_of(service, workload.pid)} == {(1,)}
+
+
+def test_memory_that_was_put_on_a_node_without_cpus_stays_there(job, daemon):
+    service = daemon(mode="act")
+    chosen, other = job("chosen"), job("other")
+    stays, goes = late_bound(chosen, "--mb=64"), late_bound(other, "--mb=64")
+    subprocess.run(["migratepages", str(stays.pid), "0", "2"], check=True)
+    before, _ = on_tiers(stays.pid)
+    assert before >= 64 * MB
+
+    chosen.label("default")
+    other.label("default")
+    observer.wait_for_share(goes.pid, 1, MOSTLY, limit_s=60)
+
+    assert on_tiers(stays.pid) == [before, 0]
+    assert all(2 not in (*move.sources, *move.targets) for move, _ in moves_of(service, stays.pid))
+
+
+def test_interleaving_spreads_over_the_nodes_with_cpus_alone(job, daemon):
+    service = daemon(mode="act")
+    group = job()
+    workload = late_bound(group, "--mb=128")
+
+    group.label("interleave")
+    until_s = time.monotonic() + 60
+    while not 0.45 < observer.anonymous_share(workload.pid, 0) < 0.55:
+        assert time.monotonic() < until_s, observer.resident_bytes(workload.pid)
+        time.sleep(0.2)
+
+    assert on_tiers(workload.pid) == [0, 0]
+    assert observer.anonymous_share(workload.pid, 1) > 0.45
+    assert {move.targets for move, _ in moves_of(service, workload.pid)} == {(0, 1)}
