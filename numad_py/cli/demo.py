@@ -25,10 +25,10 @@ from numad_py.kernel import cgroup, cpulist, node_sysfs
 from numad_py.model import Node, RegionKind, Snapshot, Tick
 
 SHIPPED_TRACES = (
-    Path(__file__).parents[2] / "sim/traces",
-    Path(sys.prefix) / "share/numad-py/sim/traces",
+    Path(__file__).parents[2] / "sim/traces/late-bound-hold.jsonl.zst",
+    Path(sys.prefix) / "share/numad-py/sim/traces/late-bound-hold.jsonl.zst",
 )
-"""Where traces lie: the clone's, or else the installed."""
+"""Where the recording lies: in the clone, or else installed."""
 LOCAL_SHARE = 0.95
 _BAR = 20
 _TASKSET = "/usr/bin/taskset"  # of util-linux, which every Debian and Ubuntu has
@@ -58,13 +58,13 @@ def demo(
 
     With several nodes, and as root: starts a job of its own that allocates on one node and is then
     bound to another, labels that job and no other, and shows the daemon bring its memory home.
-    On any other machine the traces that ship with numad-py are replayed, such a job among them.
+    On any other machine a recording of such a job, which ships with numad-py, is replayed.
     """
     why_not = _why_not()
     if why_not:
-        found = traces()
-        print(f"{why_not}; so this replays what ships with numad-py in the simulator instead:\n")
-        simulate(found)
+        recording = shipped_trace()
+        print(f"{why_not}; so this replays a late-bound job that was recorded on a machine with two nodes.\n")
+        simulate([recording])
         return
     console = Console()
     home, away = _two_nodes()
@@ -96,11 +96,11 @@ def _two_nodes() -> tuple[Node, Node]:
     return home, away
 
 
-def traces() -> list[Path]:
-    """Give the traces that ship with numad-py; raises FileNotFoundError where none does."""
-    by_place = (sorted(place.glob("*.jsonl.zst")) for place in SHIPPED_TRACES)
-    if found := next(filter(None, by_place), None):
-        return found
+def shipped_trace() -> Path:
+    """Give the recording; raises FileNotFoundError where it is not installed."""
+    for path in SHIPPED_TRACES:
+        if path.exists():
+            return path
     raise FileNotFoundError(errno.ENOENT, "no trace to replay", str(SHIPPED_TRACES[-1]))
 
 

@@ -6,7 +6,8 @@ Problem: numa_maps tells where pages are, but walks every page of a process
 under its mmap lock.
 Primitive: memory.numa_stat gives a whole job's bytes by node in one small read.
 Application: a process's numa_maps is read again only when its job's figures
-moved, when they cannot be trusted, or when what is known is a minute old.
+moved; where those cannot be trusted, when the process ran or its memory grew or
+shrank; and when what is known is a minute old.
 """
 
 import time
@@ -44,11 +45,12 @@ class TopologyChanged(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class _Placement:
-    """Where a process's pages were, when that was read, and what its job was charged then."""
+    """Where a process's pages were, when that was read, what its job was charged then, and its RssAnon."""
 
     regions: Regions
     read_s: float
     memory: JobMemory | None
+    rss_anon_bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,21 +138,24 @@ class LiveSensor(Sensor):
         self, seen: list[_Seen], memory: JobMemory | None, now_s: float, skipped: list[Skipped]
     ) -> None:
         trusted = memory if _agrees(memory, sum(process.status.rss_anon_bytes for process in seen)) else None
-        due = [process for process in seen if self._is_due(process.key, trusted, now_s)]
+        due = [process for process in seen if self._is_due(process, trusted, now_s)]
         results = self._workers.run([(process.key, partial(self._regions, process.key)) for process in due])
         for process, result in zip(due, results, strict=True):
             if isinstance(result, Regions):
-                self._placements[process.key] = _Placement(result, now_s, trusted)
+                rss_anon_bytes = process.status.rss_anon_bytes
+                self._placements[process.key] = _Placement(result, now_s, trusted, rss_anon_bytes)
             elif not isinstance(result, (ProcessLookupError, FileNotFoundError)):
                 why = result.value if isinstance(result, Unfinished) else str(result)
                 skipped.append(Skipped(process.key, process.comm, why))
                 self._placements.pop(process.key, None)
 
-    def _is_due(self, key: ProcessKey, trusted: JobMemory | None, now_s: float) -> bool:
-        known = self._placements.get(key)
-        if known is None or trusted is None or known.memory is None:
+    def _is_due(self, process: _Seen, trusted: JobMemory | None, now_s: float) -> bool:
+        known = self._placements.get(process.key)
+        if known is None or now_s - known.read_s > OLDEST_PLACEMENT_S:
             return True
-        return now_s - known.read_s > OLDEST_PLACEMENT_S or _moved(known.memory, trusted)
+        if trusted is not None and known.memory is not None:
+            return _moved(known.memory, trusted)
+        return len(process.threads.tid) > 0 or process.status.rss_anon_bytes != known.rss_anon_bytes
 
     def _regions(self, key: ProcessKey) -> Regions | Malformed:
         try:

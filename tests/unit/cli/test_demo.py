@@ -13,33 +13,30 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_on_one_node_it_says_why_and_replays_every_trace_that_ships(capsys):
+def test_on_one_node_it_says_why_and_replays_the_recording(capsys):
     demo()
 
     said = capsys.readouterr().out
     assert said.startswith("This machine has one NUMA node with CPUs and memory; so this replays")
-    shipped = sorted(path.name for path in module.SHIPPED_TRACES[0].glob("*.jsonl.zst"))
-    assert shipped
-    assert [name for name in shipped if f"{name}: " not in said] == []
+    assert "late-bound-hold.jsonl.zst: 2 nodes" in said
+    assert "default" in said
 
 
-def test_the_clones_traces_win_over_the_installed(monkeypatch, tmp_path):
+def test_the_clones_recording_wins_over_the_installed(monkeypatch, tmp_path):
     places = tmp_path / "clone", tmp_path / "installed"
     for place in places:
-        place.mkdir()
-        (place / "b.jsonl.zst").touch()
-    (places[1] / "a.jsonl.zst").touch()
+        place.touch()
     monkeypatch.setattr(module, "SHIPPED_TRACES", places)
-    assert module.traces() == [places[0] / "b.jsonl.zst"]
+    assert module.shipped_trace() == places[0]
 
-    (places[0] / "b.jsonl.zst").unlink()
-    assert module.traces() == [places[1] / "a.jsonl.zst", places[1] / "b.jsonl.zst"]
+    places[0].unlink()
+    assert module.shipped_trace() == places[1]
 
 
-def test_without_any_trace_it_says_where_it_looked(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "SHIPPED_TRACES", (tmp_path,))
+def test_without_the_recording_it_says_where_it_looked(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "SHIPPED_TRACES", (tmp_path / "none",))
 
     with pytest.raises(FileNotFoundError, match="no trace to replay") as missing:
-        demo()
+        module.shipped_trace()
 
-    assert missing.value.filename == str(tmp_path)
+    assert missing.value.filename == str(tmp_path / "none")

@@ -176,23 +176,27 @@ def test_another_process_with_the_same_pid_is_read(fake):
     assert was_read(eyes.look()) == {100: True}
 
 
-def test_page_tables_are_read_each_time_where_the_charges_disagree_with_the_processes(fake):
-    fake.process(100, pages={0: 100})
-    fake.job(pids=[100], charged={0: 319})  # under 80 % of the 400 KiB resident
+def test_where_the_charges_disagree_with_the_processes_those_that_ran_are_read(fake):
+    fake.process(100, pages={0: 100}, ticks={100: (0, 0)})
+    fake.process(101, pages={0: 100}, ticks={101: (0, 0)})
+    fake.job(pids=[100, 101], charged={0: 639})  # under 80 % of the 800 KiB resident
     eyes = sensor_of(fake)
     eyes.look()
+    fake.process(100, pages={0: 100}, ticks={100: (0, 1)})
 
-    assert was_read(eyes.look()) == {100: True}
+    assert was_read(eyes.look()) == {100: True, 101: False}
 
 
-def test_page_tables_are_read_each_time_where_nothing_is_charged_by_node(fake):
-    fake.process(100)
+def test_where_nothing_is_charged_by_node_those_that_ran_or_grew_are_read(fake):
+    fake.process(100, pages={0: 100})
     fake.job(pids=[100])
     eyes = sensor_of(fake)
 
     first, second = eyes.look(), eyes.look()
+    fake.process(100, pages={0: 101})
+    third = eyes.look()
 
-    assert was_read(first) == was_read(second) == {100: True}
+    assert [was_read(look) for look in (first, second, third)] == [{100: True}, {100: False}, {100: True}]
     assert only_job(first).memory is None
 
 
