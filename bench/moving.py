@@ -52,6 +52,11 @@ def migratepages_s(pid, source, target):
     return time.monotonic() - began_s
 
 
+def spread(times_s):
+    """Give the median between the extremes."""
+    return f"{statistics.median(times_s):.3f} s ({min(times_s):.3f} to {max(times_s):.3f})"
+
+
 def bench(pages):
     """Give the ratio of the medians, ours in the denominator."""
     job, start, end = start_job(pages)
@@ -66,8 +71,8 @@ def bench(pages):
     job.communicate()
     ratio = statistics.median(peer) / statistics.median(ours)
     print(
-        f"{pages:>5} pages, {MB} MiB, median of {RUNS}: ours {statistics.median(ours):.3f} s, "
-        f"migratepages {statistics.median(peer):.3f} s, ratio {ratio:.2f} (at least {LEAST_RATIO[pages]})",
+        f"{pages:>5} pages, {MB} MiB, {RUNS} runs in turn: ours {spread(ours)}, "
+        f"migratepages {spread(peer)}, ratio {ratio:.2f} (at least {LEAST_RATIO[pages]})",
         flush=True,
     )
     return ratio

@@ -7,6 +7,8 @@ server, or a held mmap lock. So such calls run in threads of their own. One that
 takes longer than ``patience_s`` is left to itself: its process is set aside and
 named until the call returns, and a new thread goes on with the rest. At most
 ``stuck_limit`` processes may be in that state; after that nothing is begun.
+What no signal can end keeps our own process from ending too: when told to stop,
+the loop stops at once, and the process is gone when its last such call returns.
 """
 
 import threading

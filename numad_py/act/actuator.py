@@ -11,7 +11,7 @@ from numad_py.act.batch_size import BatchSize
 from numad_py.act.pages import Sizes
 from numad_py.act.reclaim import Reclaim
 from numad_py.act.transfer import Transfer
-from numad_py.kernel import proc_status
+from numad_py.kernel import Malformed, proc_status
 from numad_py.kernel.identity import OpenProcess
 from numad_py.model import Ending, MovePages, Outcome, Plan
 from numad_py.roles import Actuator
@@ -47,30 +47,20 @@ class LiveActuator(Actuator):
         return tuple(outcomes)
 
     def _one(self, move: MovePages, began_s: float, deadline_s: float) -> Outcome:
-        refused = self._refused(move)
-        if refused is not None:
-            return refused
         try:
             process = OpenProcess(move.process)
-        except ProcessLookupError as error:
+            refusal = _refusal(move)
+        except (ProcessLookupError, FileNotFoundError) as error:
             return Outcome(Ending.GONE, detail=str(error))
-        except PermissionError as error:
+        except (PermissionError, Malformed) as error:
             return Outcome(Ending.REFUSED, detail=str(error))
+        if refusal:
+            process.close()
+            return Outcome(Ending.REFUSED, detail=refusal)
         transfer = Transfer(move, process, self._sizes, self._batch, self._reclaim, deadline_s=deadline_s)
         if self._carry_out(move, transfer):
             process.close()  # else a call that has not returned still needs it
         return transfer.outcome(time.monotonic() - began_s)
-
-    def _refused(self, move: MovePages) -> Outcome | None:
-        """Check the cpuset as it is now: the snapshot may be older than the operator's word."""
-        try:
-            allowed = proc_status.read(move.process.pid).nodes_allowed
-        except (ProcessLookupError, FileNotFoundError) as error:
-            return Outcome(Ending.GONE, detail=str(error))
-        outside = sorted(set(move.targets) - set(allowed))
-        if not outside:
-            return None
-        return Outcome(Ending.REFUSED, detail=f"node {outside[0]} is outside the cpuset of the process")
 
     def _carry_out(self, move: MovePages, transfer: Transfer) -> bool:
         """Let workers do it; say whether all of them came back."""
@@ -93,3 +83,9 @@ class LiveActuator(Actuator):
             elif isinstance(result, OSError):
                 transfer.end_by(result)
         return Unfinished.STUCK not in results
+
+
+def _refusal(move: MovePages) -> str:
+    """Say what is against a move by the cpuset as it is now, which the snapshot may be older than."""
+    outside = sorted(set(move.targets) - set(proc_status.read(move.process.pid).nodes_allowed))
+    return f"node {outside[0]} is outside the cpuset of the process" if outside else ""

@@ -88,7 +88,7 @@ class Transfer:
 
     def by_process(self) -> None:
         """Move everything at once with migrate_pages, and ask what stayed."""
-        if not self._may_go_on():
+        if not (self._alike() and self._may_go_on()):
             return
         before = _bytes(self._misplaced(self.chunks))
         if not self._alike() or not self._has_room(before, self._move.targets[0]):
@@ -107,8 +107,8 @@ class Transfer:
 
     def by_pages(self, index: int) -> None:
         """Move what one chunk has in the wrong place with move_pages."""
-        # _may_go_on() reads /proc/PID/maps, where a signal can end a wait for the mmap lock; in move_pages(2) none can.
-        if self._may_go_on():
+        # _alike() reads /proc/PID/maps, where a signal can end a wait for the mmap lock; in move_pages(2) none can.
+        if self._alike() and self._may_go_on():
             sent = [self._send(pages) for pages in self._misplaced(self.chunks[index : index + 1])]
             self._done[index] = all(sent)
 
@@ -161,10 +161,13 @@ class Transfer:
             self.end(Ending.DEADLINE)
         if self._ending is None and self._reclaim.hurts():
             self.end(Ending.NO_ROOM, "the kernel swaps, or reclaims in vain")
-        return self._ending is None and self._alike()
+        return self._ending is None
 
     def _alike(self) -> bool:
-        """Whether it is still the process, and the memory, that the move was meant for."""
+        """Whether it is still the process, and the memory, that the move was meant for.
+
+        Asked before a chunk and after every batch, which is before the next one.
+        """
         still = self._process.still()
         if still is not Still.SAME:
             self.end(_NOT_ALIKE[still], still.value)

@@ -33,7 +33,8 @@ def door(array: NDArray[np.generic], dtype: type[np.generic], length: int) -> c_
 def nodes_of(pid: int, addresses: Addresses) -> Status:
     """Give, per address, the node its page is on, or a negative errno.
 
-    ``-ENOENT``: no page there. ``-EFAULT``: the zero page, or nothing mapped.
+    ``-EFAULT``: the zero page, or nothing mapped. ``-ENOENT``: no page there, for
+    which 6.1 says ``-EFAULT`` in anonymous memory, and 6.12 does not.
     Raises ProcessLookupError when the process is gone, PermissionError without
     CAP_SYS_PTRACE over it. See move_pages(2).
     """

@@ -51,6 +51,35 @@ def nodes_of_each(pid, start, end, step=PAGE):
     return list(status)
 
 
+def pages_on(workload, node):
+    """Give the numbers of a workload's pages that are on a node, as the kernel says."""
+    where = nodes_of_each(workload.pid, workload.start, workload.end)
+    return tuple(page for page, found in enumerate(where) if found == node)
+
+
+def stayed_pages(workload, outcome):
+    """Give the page numbers of the ranges that an outcome says have stayed."""
+    ranges = zip(outcome.stayed_start.tolist(), outcome.stayed_end.tolist(), strict=True)
+    return tuple(
+        (address - workload.start) // PAGE for start, end in ranges for address in range(start, end, PAGE)
+    )
+
+
+def block_of(workload):
+    """Give the number of the first page of the first whole block that could be a huge page."""
+    return -workload.start % HUGE // PAGE
+
+
+def read(pid, name):
+    """Give the lines of a file of a process."""
+    return Path(f"/proc/{pid}/{name}").read_text().splitlines()
+
+
+def rows_on(pid, node):
+    """Give the words of every line of numa_maps that has pages on a node."""
+    return [line.split() for line in read(pid, "numa_maps") if f" N{node}=" in line]
+
+
 def key_of(pid):
     """Give the identity of a process."""
     return ProcessKey(pid, int(Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[19]))

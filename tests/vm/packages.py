@@ -18,6 +18,7 @@ SYSTEM_PACKAGES = (
     "busybox-static",
     "cpio",
     "debian-archive-keyring",
+    "file",
     "kmod",
     "numactl",
     "qemu-system-x86",

@@ -31,9 +31,13 @@ from tests.vm.moving import (
     Calls,
     act,
     act_in_steady_batches,
+    block_of,
     key_of,
     move_of,
-    nodes_of_each,
+    pages_on,
+    read,
+    rows_on,
+    stayed_pages,
 )
 
 everywhere = pytest.mark.guest("two-nodes", "four-nodes")
@@ -54,20 +58,6 @@ def cpuset():
     (CGROUPS / "cgroup.subtree_control").write_text("-cpuset")
 
 
-def pages_on(workload, node):
-    """Give the numbers of a workload's pages that are on a node, as the kernel says."""
-    where = nodes_of_each(workload.pid, workload.start, workload.end)
-    return tuple(page for page, found in enumerate(where) if found == node)
-
-
-def stayed_pages(workload, outcome):
-    """Give the page numbers of the ranges that an outcome says have stayed."""
-    ranges = zip(outcome.stayed_start.tolist(), outcome.stayed_end.tolist(), strict=True)
-    return tuple(
-        (address - workload.start) // PAGE for start, end in ranges for address in range(start, end, PAGE)
-    )
-
-
 def pinned(workload, mb):
     return workload("pinned", f"--mb={mb}", "--pin", *map(str, PINNED))
 
@@ -84,11 +74,6 @@ def test_every_page_but_the_pinned_ones_arrives(workload, mb):
     assert outcome.failed == {"unmovable": len(PINNED)}
     assert stayed_pages(running, outcome) == PINNED
     assert outcome.moved_bytes == mb * MB - len(PINNED) * PAGE
-
-
-def block_of(workload):
-    """Give the number of the first page of the first whole block that could be a huge page."""
-    return -workload.start % HUGE // PAGE
 
 
 @everywhere
@@ -274,11 +259,6 @@ def wait_until_it_is(pid, comm):
         time.sleep(0.02)
 
 
-def rows_on(pid, node):
-    """Give the words of every line of numa_maps that has pages on a node."""
-    return [line.split() for line in read(pid, "numa_maps") if f" N{node}=" in line]
-
-
 def all_of(pid, *, whole):
     """Wish that everything a process has on node 0 were on node 1."""
     ends = dict(line.split()[0].split("-") for line in read(pid, "maps"))
@@ -296,10 +276,6 @@ def all_of(pid, *, whole):
         reason=Reason.MEMORY_FOLLOWS_CPU,
         whole=whole,
     )
-
-
-def read(pid, name):
-    return Path(f"/proc/{pid}/{name}").read_text().splitlines()
 
 
 @everywhere
@@ -334,72 +310,3 @@ def test_a_large_process_goes_page_by_page_though_it_shares_nothing(workload, ca
 
     assert calls.by_process == 0
     assert len(pages_on(running, 1)) == 16 * MB // PAGE
-
-
-def anon_huge_bytes(pid, start):
-    """Read how much of a VMA is huge pages."""
-    lines = iter(read(pid, "smaps"))
-    next(line for line in lines if line.startswith(f"{start:x}-"))
-    return int(next(line for line in lines if line.startswith("AnonHugePages:")).split()[1]) * 1024
-
-
-@everywhere
-def test_huge_pages_move_whole_with_one_address_each(workload, calls):
-    running = workload("late-bound", "--mb=64", "--pages=huge")
-    huge_bytes = anon_huge_bytes(running.pid, running.start)
-
-    outcome = act(move_of(running))
-
-    sent = [address for batch in calls.addresses for address in batch]
-    base = (64 * MB - huge_bytes) // PAGE  # a mapping that is not aligned begins and ends with base pages
-    assert huge_bytes >= 60 * MB
-    assert anon_huge_bytes(running.pid, running.start) == huge_bytes
-    assert len(sent) == huge_bytes // HUGE + base
-    assert len(pages_on(running, 1)) == 64 * MB // PAGE
-    assert (outcome.ending, outcome.moved_bytes, outcome.failed) == (Ending.DONE, 64 * MB, {})
-
-
-@everywhere
-def test_a_pinned_huge_page_stays_and_costs_few_calls(workload, calls):
-    running = workload("pinned", "--mb=16", "--pages=huge", "--pin-heads")
-    head = block_of(running)
-
-    outcome = act(move_of(running))
-
-    stayed = tuple(range(head, head + 2 * HUGE // PAGE))
-    assert pages_on(running, 0) == stayed
-    assert stayed_pages(running, outcome) == stayed
-    assert outcome.failed == {"unmovable": 2}
-    assert len(calls.addresses) < 40
-
-
-@pytest.fixture
-def reserved():
-    """Reserve four pages of hugetlb memory on each of the first two nodes."""
-    counts = [
-        Path(f"/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages")
-        for node in (0, 1)
-    ]
-    for count in counts:
-        count.write_text("4")
-    assert [count.read_text().strip() for count in counts] == ["4", "4"]
-    yield
-    for count in counts:
-        count.write_text("0")
-
-
-@everywhere
-def test_hugetlb_pages_move_with_one_address_each(reserved, workload, calls):
-    running = workload("late-bound", "--mb=8", "--pages=hugetlb")
-    before = nodes_of_each(running.pid, running.start, running.end, HUGE)
-
-    outcome = act(move_of(running, page_bytes=HUGE))
-
-    sent = [address for batch in calls.addresses for address in batch]
-    (row,) = (
-        line.split() for line in read(running.pid, "numa_maps") if line.startswith(f"{running.start:x} ")
-    )
-    assert before == [0] * 4
-    assert sent == list(range(running.start, running.end, HUGE))
-    assert {"N1=4", "kernelpagesize_kB=2048"} <= set(row)
-    assert (outcome.ending, outcome.moved_bytes) == (Ending.DONE, 8 * MB)

@@ -34,6 +34,8 @@ _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 _MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/mman-common.h
 _ADVICE = {"4k": mmap.MADV_NOHUGEPAGE, "huge": mmap.MADV_HUGEPAGE}
 
+_PAGES = (*_ADVICE, "half-huge", "default", "hugetlb")
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,11 +70,14 @@ def bind_memory(node: int) -> None:
 
 
 def allocate(mb: int, pages: str) -> mmap.mmap:
-    """Allocate and touch private anonymous memory; ``pages`` is a key of the advice, ``default`` or ``hugetlb``."""
+    """Allocate and touch private anonymous memory; ``pages`` is as --pages takes it."""
     kind = _MAP_HUGETLB if pages == "hugetlb" else 0
     memory = mmap.mmap(-1, mb << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | kind)
     if pages in _ADVICE:
         memory.madvise(_ADVICE[pages])
+    if pages == "half-huge":
+        memory.madvise(_ADVICE["4k"], 0, len(memory) // 2)
+        memory.madvise(_ADVICE["huge"], len(memory) // 2, len(memory) // 2)
     touch(memory)
     return memory
 
@@ -176,7 +181,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm.workloads")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--mb", type=int, default=64, help="MiB of memory (%(default)s)")
-    parser.add_argument("--pages", choices=("4k", "huge", "default", "hugetlb"), default="4k")
+    parser.add_argument("--pages", choices=_PAGES, default="4k")
     parser.add_argument("--allocate-on", type=int, default=0, metavar="NODE")
     parser.add_argument("--run-on", type=int, default=1, metavar="NODE")
     parser.add_argument("--pin", type=int, nargs="*", default=[], metavar="PAGE", help="page numbers to pin")
