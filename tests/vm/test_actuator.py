@@ -23,7 +23,6 @@ from numad_py.roles import Policy
 from numad_py.sense.sensor import LiveSensor
 from numad_py.workers import Workers
 from tests.vm import observer, workloads
-from tests.vm.conftest import CGROUPS
 from tests.vm.moving import (
     HUGE,
     MB,
@@ -48,14 +47,6 @@ PINNED = (0, 32, 63, 64, 100, 300)  # first, middle and last of a batch of 64, a
 @pytest.fixture
 def calls(monkeypatch):
     return Calls().wrap(monkeypatch)
-
-
-@pytest.fixture
-def cpuset():
-    """Give every cgroup under the root the cpuset controller."""
-    (CGROUPS / "cgroup.subtree_control").write_text("+cpuset")
-    yield
-    (CGROUPS / "cgroup.subtree_control").write_text("-cpuset")
 
 
 def pinned(workload, mb):
@@ -189,7 +180,7 @@ def test_a_pid_of_another_process_ends_as_gone_without_a_call(workload, calls):
 
 
 @everywhere
-def test_a_target_outside_the_cpuset_is_refused_and_no_page_moves(cpuset, job, calls):
+def test_a_target_outside_the_cpuset_is_refused_and_no_page_moves(job, calls):
     group = job()
     (group.path / "cpuset.mems").write_text("0")
     running = group.start("late-bound", "--mb=2")
@@ -203,7 +194,7 @@ def test_a_target_outside_the_cpuset_is_refused_and_no_page_moves(cpuset, job, c
 
 
 @everywhere
-def test_a_cpuset_that_closes_meanwhile_is_the_kernels_refusal(cpuset, job, calls):
+def test_a_cpuset_that_closes_meanwhile_is_the_kernels_refusal(job, calls):
     group = job()
     running = group.start("late-bound", "--mb=2")
 
