@@ -30,7 +30,7 @@ SHIPPED_TRACES = (
 )
 """Where the recording lies: in the clone, or else installed."""
 LOCAL_SHARE = 0.95
-_BAR = 20
+_BAR = 12
 _TASKSET = "/usr/bin/taskset"  # of util-linux, which every Debian and Ubuntu has
 
 # Touches every page round and round, as a job that works on its data does.
