@@ -211,14 +211,14 @@ def test_the_observer_gives_up_with_the_placement_it_saw(workload):
         observer.wait_for_share(running.pid, 1, 0.95, limit_s=0.3)
 
 
-def test_the_observer_takes_a_tenth_of_a_second_for_a_job_of_200_mb(workload):
+def test_the_observer_is_quick_beside_what_it_watches(workload, promise):
     running = workload("late-bound", "--mb=200")
     began_s = time.monotonic()
 
     for _ in range(5):
         observer.anonymous_share(running.pid, 0)
 
-    assert (time.monotonic() - began_s) / 5 < 0.2
+    promise("a reading of a job of 200 MB, in s", (time.monotonic() - began_s) / 5, at_most=0.2)
 
 
 @everywhere
