@@ -5,6 +5,7 @@
 import resource
 import stat
 import tracemalloc
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -71,22 +72,23 @@ def test_closing_twice_closes_once(tmp_path):
     assert times(tmp_path / "trace.jsonl.zst") == [0]
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """Let no file grow beyond 9,000 bytes, as a full disk would not."""
+    """Let no file grow beyond 9,000 bytes, as a full disk would not; pytest's own log neither, so not for long."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_the_last_whole_line_and_a_closed_writer(tmp_path):
     path = tmp_path / "trace.jsonl"
     writer = Writer(path, HEADER)
     number = -1
 
-    with pytest.raises(OSError, match="File too large"):  # noqa: PT012 - which write fails is not ours to say
+    with full_disk(), pytest.raises(OSError, match="File too large"):  # noqa: PT012 - which write fails is not ours to say
         while True:
             writer.write(look(number + 1))
             number += 1
