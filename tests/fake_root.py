@@ -13,7 +13,16 @@ from numad_py.kernel import cgroup
 PAGE_KIB = 4
 HEAP = 0x5555_0000_0000
 NODE_KIB = 1 << 20
-MEMINFO = ("MemTotal", "MemFree", "Active(file)", "Inactive(file)", "Dirty", "Writeback", "AnonPages")
+MEMINFO = (
+    "MemTotal",
+    "MemFree",
+    "Active(file)",
+    "Inactive(file)",
+    "Dirty",
+    "Writeback",
+    "Mapped",
+    "AnonPages",
+)
 
 # Root too may not read a sysctl of mode 0200: fs/proc/proc_sysctl.c test_perm() asks no capability.
 FORBIDDEN = Path("/proc/sys/vm/drop_caches")
@@ -47,8 +56,8 @@ class FakeRoot:
         (self.root / path).write_text(text)
 
     def meminfo(self, node, **kib):
-        """Write a node's counters: half free, but for what is said (free, inactive, dirty)."""
-        names = {"MemFree": "free", "Inactive(file)": "inactive", "Dirty": "dirty"}
+        """Write a node's counters: half free, but for what is said (free, inactive, dirty, mapped)."""
+        names = {"MemFree": "free", "Inactive(file)": "inactive", "Dirty": "dirty", "Mapped": "mapped"}
         usual = {"MemTotal": NODE_KIB, "MemFree": NODE_KIB // 2}
         values = {name: kib.get(names.get(name, ""), usual.get(name, 0)) for name in MEMINFO}
         lines = (f"Node {node} {name}: {value} kB\n" for name, value in values.items())

@@ -10,14 +10,12 @@ from pathlib import Path
 from numad_py.act.batch_size import BatchSize
 from numad_py.act.pages import Sizes
 from numad_py.act.reclaim import Reclaim
-from numad_py.act.transfer import Transfer
+from numad_py.act.transfer import THREADS, Transfer
 from numad_py.kernel import Malformed, proc_status
 from numad_py.kernel.identity import OpenProcess
 from numad_py.model import Ending, MovePages, Outcome, Plan
 from numad_py.roles import Actuator
 from numad_py.workers import Unfinished, Workers
-
-THREADS = 2
 
 
 class LiveActuator(Actuator):

@@ -5,8 +5,8 @@
 Problem: a page that moves to a full node makes the kernel reclaim there, which
 can write out and swap, for as long as the call lasts.
 Primitive: what a node can give without harm, free memory above its high
-watermark, where kswapd sleeps, and clean inactive page cache; and what the
-kernel counts as reclaimed.
+watermark, where kswapd sleeps, and clean inactive page cache that is not
+mapped, while there is plenty of it; and what the kernel counts as reclaimed.
 Application: no batch begins that would not fit, and none follows one during
 which anything was swapped out, or direct reclaim looked at many pages in vain.
 """
@@ -20,6 +20,9 @@ from numad_py.kernel import node_sysfs, vmstat
 
 WASTED_PAGES = 64  # two of the kernel's own reclaim rounds, SWAP_CLUSTER_MAX each
 FRESH_S = 0.02  # for which an answer of the kernel holds: about one call
+# With less inactive cache than 1 << DEF_PRIORITY pages, kswapd turns to anonymous memory as well, and swaps
+# (cache_trim_mode in mm/vmscan.c, 5.8 and later). Twice that, for what two workers send at once.
+SPARED_PAGES = 2 << 12
 _WHOLE = 1 << 16  # bytes; more than either file has
 
 
@@ -33,6 +36,7 @@ class Reclaim:
         self._root = root
         pages = node_sysfs.watermarks((root / "proc/zoneinfo").read_bytes())
         page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._spared_bytes = SPARED_PAGES * page_bytes
         self._high_watermark_bytes = {node: high * page_bytes for node, high in pages.items()}
         self._lock = threading.Lock()
         self.begin()
@@ -63,7 +67,8 @@ class Reclaim:
 
     def _room_bytes(self, target: int) -> int:
         memory = node_sysfs.meminfo(self._read(f"sys/devices/system/node/node{target}/meminfo"))
-        clean = max(memory["Inactive(file)"] - memory["Dirty"] - memory["Writeback"], 0)
+        in_use = memory["Mapped"] + memory["Dirty"] + memory["Writeback"]
+        clean = max(memory["Inactive(file)"] - in_use - self._spared_bytes, 0)
         return memory["MemFree"] - self._high_watermark_bytes.get(target, 0) + clean
 
     def _harmed(self) -> bool:

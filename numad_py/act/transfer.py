@@ -12,6 +12,7 @@ in order until the ranges, the bytes allowed, or the time are used up.
 """
 
 import errno
+import math
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ from numad_py.kernel.identity import OpenProcess, Still
 from numad_py.model import Addresses, Ending, MovePages, Outcome
 
 CHUNK_BYTES = 32 << 20
+THREADS = 2  # which take chunks of one move
 
 _NOT_ALIKE = {Still.GONE: Ending.GONE, Still.EXECED: Ending.UNKNOWN}
 
@@ -46,7 +48,7 @@ class Transfer:
         *,
         deadline_s: float,
     ) -> None:
-        self.chunks = list(_chunks(move, max(CHUNK_BYTES, sizes.huge_bytes)))
+        self.chunks = list(cut(move, sizes))
         self._move = move
         self._process = process
         self._sizes = sizes
@@ -301,12 +303,19 @@ def _bytes(found: Iterable[Pages]) -> int:
     return sum(len(pages.address) * pages.page_bytes for pages in found)
 
 
-def _chunks(move: MovePages, chunk_bytes: int) -> Iterator[tuple[int, int, int]]:
-    """Cut the ranges at multiples of the chunk size, so that no huge page is cut: start, end, page size."""
-    columns = (move.start.tolist(), move.end.tolist(), move.page_bytes.tolist())
-    for start, end, page_bytes in zip(*columns, strict=True):
+def cut(move: MovePages, sizes: Sizes) -> Iterator[tuple[int, int, int]]:
+    """Cut the ranges into chunks alike, so that workers end together, and never inside a huge page.
+
+    Gives start, end and page size of each.
+    """
+    for start, end, page_bytes in zip(
+        move.start.tolist(), move.end.tolist(), move.page_bytes.tolist(), strict=True
+    ):
+        unit_bytes = max(page_bytes, sizes.huge_bytes)
+        turns = math.ceil((end - start) / (THREADS * CHUNK_BYTES))
+        chunk_bytes = math.ceil((end - start) / (THREADS * turns))
         begin = start
         while begin < end:
-            stop = min(end, begin // chunk_bytes * chunk_bytes + chunk_bytes)
+            stop = min(end, -(-(begin + chunk_bytes) // unit_bytes) * unit_bytes)
             yield begin, stop, page_bytes
             begin = stop

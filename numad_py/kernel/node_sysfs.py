@@ -20,7 +20,16 @@ _NODES: Final = Path("sys/devices/system/node")
 _LOCAL_DISTANCE: Final = 10  # ACPI SLIT
 _MOST_PAGES: Final = 1 << 40  # 64 PiB in pages of 64 KiB; sums of bytes stay within 63 bits
 
-_COUNTED: Final = ("MemTotal", "MemFree", "Active(file)", "Inactive(file)", "Dirty", "Writeback", "AnonPages")
+_COUNTED: Final = (
+    "MemTotal",
+    "MemFree",
+    "Active(file)",
+    "Inactive(file)",
+    "Dirty",
+    "Writeback",
+    "Mapped",
+    "AnonPages",
+)
 _MEMINFO: Final = re.compile(
     rb"^(?:Node [0-9]+ )?(%s): +([0-9]{1,14}) kB$" % b"|".join(re.escape(name).encode() for name in _COUNTED),
     re.MULTILINE,

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
+from numad_py.model import Ending
 from tests.vm import fill, observer
+from tests.vm.moving import MB, PAGE, act, move_of, pages_on
 from tests.vm.test_repair import late_bound
 
 FULL_MB = 90  # left free: more than the high watermark, so that kswapd sleeps, less than with the profile's headroom
@@ -79,3 +81,18 @@ def test_a_target_full_of_anonymous_memory_is_left_alone(job, daemon, workload):
 
     assert fill.vmstat("pswpout") == swapped
     assert observer.anonymous_share(late.pid, 1) < 0.5
+
+
+@pytest.mark.usefixtures("swap")
+def test_without_a_guard_the_batch_itself_stops_before_anything_is_swapped(workload):
+    late = workload("late-bound", "--mb=200")
+    workload("bound", f"--mb={int(fill.free_mb(1)) - FULL_MB}", "--allocate-on=1")
+    swapped = fill.vmstat("pswpout")
+
+    outcome = act(move_of(late))
+
+    assert fill.vmstat("pswpout") == swapped
+    assert outcome.ending is Ending.NO_ROOM
+    assert outcome.detail == "node 1 is full of what is in use"
+    assert outcome.moved_bytes < FULL_MB * MB
+    assert len(pages_on(late, 1)) == outcome.moved_bytes // PAGE

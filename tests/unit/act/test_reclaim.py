@@ -2,10 +2,15 @@
 
 """Moving ends where the kernel would have to take memory from those who use it."""
 
+import os
+
 import pytest
 
 from numad_py.act.reclaim import Reclaim
 from tests.fake_root import FakeRoot
+
+MB = 1 << 10  # KiB
+HIGH_WATERMARK_BYTES = 10 * os.sysconf("SC_PAGE_SIZE")  # of every node of FakeRoot
 
 
 @pytest.fixture
@@ -50,3 +55,36 @@ def test_a_kernel_without_swap_counts_none(fake):
     fake.write("proc/vmstat", "pgfault 1\n")
 
     assert not Reclaim(fake.root).hurts()
+
+
+@pytest.mark.parametrize(
+    ("node", "room_mb"),
+    [
+        ({"free": 100 * MB}, 100),
+        ({"free": 100 * MB, "inactive": 32 * MB}, 100),
+        ({"free": 100 * MB, "inactive": 132 * MB}, 200),
+        ({"free": 100 * MB, "inactive": 132 * MB, "dirty": 60 * MB}, 140),
+        ({"free": 100 * MB, "inactive": 132 * MB, "mapped": 60 * MB}, 140),
+    ],
+    ids=[
+        "free memory",
+        "a little cache is spared",
+        "much cache gives way",
+        "dirty cache does not",
+        "nor mapped",
+    ],
+)
+@pytest.mark.skipif(os.sysconf("SC_PAGE_SIZE") != 4096, reason="what is spared is counted in pages")
+def test_room_is_what_is_free_and_what_nobody_would_miss(fake, node, room_mb):
+    fake.meminfo(1, **node)
+    room_bytes = (room_mb << 20) - HIGH_WATERMARK_BYTES
+
+    assert Reclaim(fake.root).fits(room_bytes, 1)
+    assert not Reclaim(fake.root).fits(room_bytes + 1, 1)
+
+
+def test_what_a_batch_takes_is_gone_for_the_next(fake):
+    fake.meminfo(1, free=100 * MB)
+    reclaim = Reclaim(fake.root)
+
+    assert [reclaim.fits(60 << 20, 1) for _ in range(2)] == [True, False]

@@ -2,24 +2,27 @@
 
 """A move under way ends for one reason, and says how far it got. Real moves are tried in guests."""
 
+import math
 import mmap
 import os
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from numad_py.act.batch_size import BatchSize
 from numad_py.act.pages import Sizes
 from numad_py.act.reclaim import Reclaim
-from numad_py.act.transfer import CHUNK_BYTES, Transfer
+from numad_py.act.transfer import CHUNK_BYTES, THREADS, Transfer, cut
 from numad_py.kernel import node_sysfs, proc_stat
 from numad_py.kernel.identity import OpenProcess
 from numad_py.model import Ending, MovePages, ProcessKey, Reason
 from tests.fake_root import FakeRoot
 
 BASE = mmap.PAGESIZE
+HUGE = 2 << 20
 PAGES = 128
 NODES = node_sysfs.read_topology().node_ids
 NOWHERE = 1  # on a machine with the one node 0
@@ -51,9 +54,9 @@ def fake(tmp_path):
     return FakeRoot(tmp_path)
 
 
-def transfer(process, start, end, fake, *, limit_bytes=1 << 30, deadline_s=None, whole=False):
-    wish = MovePages(
-        process.key,
+def wish(key, start, end, limit_bytes=1 << 30, *, whole=False):
+    return MovePages(
+        key,
         np.array([start], np.uint64),
         np.array([end], np.uint64),
         np.array([BASE], np.int64),
@@ -63,8 +66,12 @@ def transfer(process, start, end, fake, *, limit_bytes=1 << 30, deadline_s=None,
         Reason.MEMORY_FOLLOWS_CPU,
         whole,
     )
+
+
+def transfer(process, start, end, fake, *, limit_bytes=1 << 30, deadline_s=None, whole=False):
+    move = wish(process.key, start, end, limit_bytes, whole=whole)
     deadline_s = time.monotonic() + 10 if deadline_s is None else deadline_s
-    return Transfer(wish, process, Sizes(BASE, 0), BatchSize(BASE), Reclaim(fake.root), deadline_s=deadline_s)
+    return Transfer(move, process, Sizes(BASE, 0), BatchSize(BASE), Reclaim(fake.root), deadline_s=deadline_s)
 
 
 def test_when_time_is_up_no_call_is_made_and_what_is_left_begins_where_it_began(process, memory, fake):
@@ -115,14 +122,18 @@ def test_the_first_reason_to_end_stands(process, memory, fake):
     assert (ended.outcome(0.0).ending, ended.outcome(0.0).detail) == (Ending.STUCK, "first")
 
 
-def test_ranges_are_cut_at_multiples_of_the_chunk_size_and_nothing_is_lost(process, fake):
-    start = CHUNK_BYTES // 2
-    end = 3 * CHUNK_BYTES + BASE
+@given(st.integers(0, 1 << 20), st.integers(1, 1 << 17))
+def test_a_range_is_cut_into_as_many_chunks_for_each_worker_and_never_inside_a_huge_page(first, pages):
+    start, end = first * BASE, (first + pages) * BASE
 
-    chunks = transfer(process, start, end, fake).chunks
+    chunks = list(cut(wish(ProcessKey(7, 7), start, end), Sizes(BASE, HUGE)))
 
-    edges = [start, CHUNK_BYTES, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES, end]
-    assert chunks == [(low, high, BASE) for low, high in pairwise(edges)]
+    assert [low for low, _, _ in chunks] == [start, *(high for _, high, _ in chunks[:-1])]
+    assert chunks[-1][1] == end
+    assert all(high % HUGE == 0 for _, high, _ in chunks[:-1])
+    assert max(high - low for low, high, _ in chunks) <= CHUNK_BYTES + HUGE
+    rounds = math.ceil((end - start) / (THREADS * CHUNK_BYTES))
+    assert len(chunks) <= THREADS * rounds
 
 
 @pytest.mark.parametrize(

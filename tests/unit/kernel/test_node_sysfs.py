@@ -20,6 +20,7 @@ Node {id} Active(file):    105924 kB
 Node {id} Inactive(file):  165384 kB
 Node {id} Dirty:              800 kB
 Node {id} Writeback:           16 kB
+Node {id} Mapped:           40960 kB
 Node {id} AnonPages:        16488 kB
 Node {id} WritebackTmp:         3 kB
 Node {id} HugePages_Total:     0
