@@ -166,6 +166,48 @@ class Threads:
     cpu_s: Floats
 
 
+class AccessSource(StrEnum):
+    """What saw the accesses."""
+
+    HINT_FAULTS = "hint-faults"
+    PEBS = "pebs"
+    IBS = "ibs"
+    SPE = "spe"
+    DAMON = "damon"
+
+
+@dataclass(frozen=True, eq=False)
+class ThreadGroup:
+    """Threads that ran on the same node: who makes accesses, where single threads would be too many.
+
+    Where threads cannot be told apart the whole process is one group and ``node`` is None;
+    ``cpu_s`` is by node.
+    """
+
+    node: int | None
+    tid: Ints
+    cpu_s: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Accesses:
+    """Who touched which memory of one process, in some seconds before the look.
+
+    Rows are regions as the source cut them (not VMAs), ascending; ``counts`` has the shape
+    (regions, groups) and counts what was seen: samples, or for DAMON the checks that found the
+    region accessed. ``checks`` of that many say how often one could have been seen; None where
+    samples have no such bound. ``period_s`` is how long was watched.
+    """
+
+    source: AccessSource
+    groups: tuple[ThreadGroup, ...]
+    start: Addresses
+    end: Addresses
+    counts: Ints
+    checks: int | None
+    period_s: float
+
+
 class ProcessKey(NamedTuple):  # hashed at every turn, for every process, many times over
     """A process, safe against PID reuse; ``start_ticks`` is field 22 of /proc/PID/stat."""
 
