@@ -81,7 +81,11 @@ class RegionKind(IntEnum):
 
 
 class Mempolicy(IntEnum):
-    """The kernel's memory policy of a VMA; ``OTHER`` is one this version does not know."""
+    """The kernel's memory policy of a VMA.
+
+    ``OTHER`` is one this version does not know; ``UNKNOWN`` one that was not read, since that
+    would have kept the process from its address space for too long.
+    """
 
     DEFAULT = 0
     BIND = 1
@@ -89,6 +93,7 @@ class Mempolicy(IntEnum):
     INTERLEAVE = 3
     LOCAL = 4
     OTHER = 5
+    UNKNOWN = 6
 
 
 _FILE = int(RegionKind.FILE)  # comparing an array with an enum's member takes several times as long
@@ -215,11 +220,21 @@ class ProcessKey(NamedTuple):  # hashed at every turn, for every process, many t
     start_ticks: int
 
 
+class PlacementSource(StrEnum):
+    """How it was found out where a process's pages are."""
+
+    NUMA_MAPS = "numa_maps"  # every page was counted
+    PAGE_SAMPLE = "page-sample"  # some pages, drawn at random, were asked after
+
+
 @dataclass(frozen=True, eq=False)
 class Process:
     """One process of a job: where its threads ran and where its pages are.
 
-    ``placement_age_s`` is how old ``regions`` are: they are read less often than the rest.
+    ``placement_age_s`` is how long ago ``regions`` were last known to be so, and ``cpu_age_s``
+    how long ago ``threads`` were: both are read less often than there are looks.
+    ``placement_error_share`` is the half width of the 95 % interval of any node's share of the
+    resident bytes; 0 where every page was counted.
     """
 
     key: ProcessKey
@@ -228,6 +243,9 @@ class Process:
     threads: Threads
     regions: Regions
     placement_age_s: float
+    cpu_age_s: float = 0.0
+    placement_source: PlacementSource = PlacementSource.NUMA_MAPS
+    placement_error_share: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +289,19 @@ class Skipped:
     why: str
 
 
+@dataclass(frozen=True)
+class LookCost:
+    """What looking costs the daemon, and what it put off in order not to cost more.
+
+    ``core_share`` is the CPU time of the looks of the last minute, in cores. ``postponed`` processes
+    are those of which something was wanted in this look and not read.
+    """
+
+    cpu_s: float = 0.0
+    core_share: float = 0.0
+    postponed: tuple[ProcessKey, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """One look at the machine. ``time_s`` is CLOCK_MONOTONIC, or simulated seconds."""
@@ -280,6 +311,7 @@ class Snapshot:
     memory: NodeMemory
     jobs: tuple[Job, ...]
     skipped: tuple[Skipped, ...] = ()
+    cost: LookCost = LookCost()
 
     @cached_property
     def processes(self) -> tuple[Process, ...]:

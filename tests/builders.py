@@ -19,11 +19,13 @@ from numad_py.model import (
     Held,
     Job,
     JobMemory,
+    LookCost,
     Mempolicy,
     MovePages,
     Node,
     NodeMemory,
     Outcome,
+    PlacementSource,
     Plan,
     Process,
     ProcessKey,
@@ -247,6 +249,9 @@ def drawn_processes(on=TWO_NODES):
         drawn_threads(),
         drawn_regions(on),
         seconds | st.just(math.inf),
+        seconds | st.just(math.inf),
+        st.sampled_from(PlacementSource),
+        st.floats(0, 1),
     )
 
 
@@ -262,7 +267,8 @@ def drawn_snapshots(on=TWO_NODES, time_s=seconds):
     memory = st.builds(NodeMemory, *[columns(counts, len(on.nodes))] * 7)
     skipped = st.lists(st.builds(Skipped, keys, names, names), max_size=2).map(tuple)
     jobs = st.lists(drawn_jobs(on), max_size=2).map(tuple)
-    return st.builds(Snapshot, time_s, st.just(on), memory, jobs, skipped)
+    cost = st.builds(LookCost, seconds, seconds, st.lists(keys, max_size=2).map(tuple))
+    return st.builds(Snapshot, time_s, st.just(on), memory, jobs, skipped, cost)
 
 
 @st.composite

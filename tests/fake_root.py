@@ -84,14 +84,17 @@ class FakeRoot:
             (directory / "memory.numa_stat").write_text(f"anon{by_node}\nfile\n")
         return directory
 
-    def process(self, pid, *, pages=None, ticks=None, start_ticks=7, comm="python3", rss_kib=None):
+    def process(self, pid, *, pages=None, ticks=None, start_ticks=7, comm="python3", rss_kib=None, faults=0):
         """Write or rewrite a process: ``pages`` by node, ``ticks`` of CPU time as {TID: (CPU, ticks)}."""
         pages = {0: 100} if pages is None else pages
+        ticks = {pid: (0, 0)} if ticks is None else ticks
         total = sum(pages.values())
         folder = f"proc/{pid}"
         shutil.rmtree(self.root / folder / "task", ignore_errors=True)
-        self.write(f"{folder}/stat", stat(pid, comm, start_ticks=start_ticks))
-        for tid, (cpu, used) in ({pid: (0, 0)} if ticks is None else ticks).items():
+        used = sum(used for _, used in ticks.values())
+        line = stat(pid, comm, utime=used, start_ticks=start_ticks, rss_pages=total, faults=faults)
+        self.write(f"{folder}/stat", line)
+        for tid, (cpu, used) in ticks.items():
             self.write(f"{folder}/task/{tid}/stat", stat(tid, comm, cpu=cpu, utime=used))
         rss = total * PAGE_KIB if rss_kib is None else rss_kib
         lists = "Uid:\t0\t0\t0\t0\nCpus_allowed_list:\t0-3\nMems_allowed_list:\t0-1\n"
@@ -107,14 +110,19 @@ class FakeRoot:
         shutil.rmtree(self.root / "proc" / str(pid))
 
 
-def stat(pid, comm="python3", *, cpu=0, utime=0, start_ticks=7):
+def stat(pid, comm="python3", *, cpu=0, utime=0, start_ticks=7, rss_pages=0, faults=0):
     """Give a line of /proc/PID/stat."""
     fields = ["0"] * 50
-    fields[0], fields[11], fields[17], fields[19], fields[36] = (
-        "S",
-        str(utime),
-        "1",
-        str(start_ticks),
-        str(cpu),
-    )
+    said = {
+        0: "S",
+        7: faults,
+        11: utime,
+        17: 1,
+        19: start_ticks,
+        20: rss_pages * 4096,
+        21: rss_pages,
+        36: cpu,
+    }
+    for index, value in said.items():
+        fields[index] = str(value)
     return f"{pid} ({comm}) {' '.join(fields)}\n"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from numad_py import profile, profiles
 from numad_py.profile import ProfileError
+from numad_py.sense.sensor import Costs
 
 DEFAULT_PATH: Final = Path("/etc/numad-py/numad.yaml")
 SHORTEST_PERIOD_S: Final = 0.1
@@ -32,8 +33,17 @@ class Config:
     profiles: tuple[str, ...] = ("default", "hold", "interleave")
     trace: str | None = None
     trace_ring_mb: int | None = None
+    budget_core_share: float = Costs.budget_core_share
+    longest_walk_ms: float = Costs.longest_walk_ms
+    assume_default_mempolicy: bool = Costs.assume_default_mempolicy
+
+    @property
+    def costs(self) -> Costs:
+        """What looking may cost."""
+        return Costs(self.budget_core_share, self.longest_walk_ms, self.assume_default_mempolicy)
 
     def __post_init__(self) -> None:
+        _ = self.costs  # refuses what makes no sense
         if not SHORTEST_PERIOD_S <= self.period_s <= LONGEST_PERIOD_S:
             raise ValueError(f"period_s: allowed is {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S}")
         if self.trace_ring_mb is not None and self.trace_ring_mb < 1:
@@ -98,4 +108,6 @@ def _files(path: Path | None) -> list[Path]:
 def _yaml(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "null" if value is None else str(value)

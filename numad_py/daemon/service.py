@@ -85,7 +85,7 @@ class Service:
         self.acts = config.mode is Mode.ACT and not dry_run and len(self.topology.nodes) > 1
         self.clock = LiveClock()
         self._workers = Workers()
-        self._sensor = LiveSensor(self.topology, self._workers, mount=mount, root=root)
+        self._sensor = LiveSensor(self.topology, self._workers, mount=mount, root=root, costs=config.costs)
         self._allowed = None if policy else config.profiles
         self._policy = policy or ByProfile(
             {name: profiles.build(profiles.load(name)) for name in config.profiles}
@@ -104,6 +104,12 @@ class Service:
             self._sensor, self._policy, self._actuator, self.clock, period_s=self.config.period_s
         ):
             self._log.tick(tick, self._sensor.took_s)
+            moved = (
+                move.process
+                for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True)
+                if outcome.call_s
+            )
+            self._sensor.moved(moved)
             self._tell_of_labels(tick)
             yield tick
 

@@ -38,6 +38,7 @@ __all__ = [
     "pids",
     "procs",
     "read_mount_point",
+    "small_pages_bytes",
 ]
 
 # Since Linux commit 0c47383ba3bd ("kernfs: Add option to enable user xattrs") (in v5.7). Not trusted.*: without
@@ -48,6 +49,7 @@ OFF: Final = "off"
 _PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CGROUP2: Final = re.compile(rb"^[0-9]+ [0-9]+ [0-9]+:[0-9]+ ([^ \n]+) ([^ \n]+) .* - cgroup2 ", re.MULTILINE)
 _NODE_BYTES: Final = re.compile(rb"N([0-9]{1,6})=([0-9]{1,18})")
+_STAT: Final = re.compile(rb"^(anon|file|anon_thp) ([0-9]{1,18})$", re.MULTILINE)
 _PID: Final = re.compile(rb"[0-9]{1,10}")
 _OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
 
@@ -117,6 +119,18 @@ def numa_stat(text: bytes, node_ids: tuple[int, ...]) -> JobMemory:
     Nodes that the file does not name, those without memory, have 0.
     """
     return JobMemory(_by_node(b"anon", text, node_ids), _by_node(b"file", text, node_ids))
+
+
+def small_pages_bytes(text: bytes) -> int:
+    """Give what memory.stat of v2 charges that is surely not in huge pages of anonymous memory: an upper bound.
+
+    Malformed where anon, file or anon_thp is missing.
+    """
+    charged = dict(_STAT.findall(text))
+    try:
+        return int(charged[b"anon"]) + int(charged[b"file"]) - int(charged[b"anon_thp"])
+    except KeyError as missing:
+        raise Malformed(f"memory.stat: no line of {missing.args[0].decode()}: {text[:80]!r}") from None
 
 
 def procs(path: Path) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ class Maps:
 
     start: Addresses
     end: Addresses
+    readable: NDArray[np.bool_]
     writable: NDArray[np.bool_]
     shared: NDArray[np.bool_]
     offset: Addresses
@@ -72,6 +73,7 @@ def parse(text: bytes) -> Maps:
     return Maps(
         start=start,
         end=end,
+        readable=lines.is_one_of(mode, b"r"),
         writable=lines.is_one_of(mode + 1, b"w"),
         shared=lines.is_one_of(mode + 3, b"s"),
         offset=offset,

@@ -28,7 +28,6 @@ import numpy as np
 
 from numad_py.kernel import Malformed
 from numad_py.kernel.digits import DECIMAL, HEX, Text, begins
-from numad_py.kernel.maps import Maps
 from numad_py.model import Addresses, Ints, Mempolicy, RegionKind, Regions
 
 __all__ = ["Malformed", "NumaMaps", "parse", "read", "regions"]
@@ -128,15 +127,15 @@ def parse(text: bytes, node_ids: tuple[int, ...], page_bytes: int) -> NumaMaps:
     )
 
 
-def regions(numa_maps: NumaMaps, maps: Maps) -> Regions:
-    """Join the two files of one process on the start of the VMA, for lines with resident pages.
+def regions(numa_maps: NumaMaps, vma_start: Addresses, vma_end: Addresses) -> Regions:
+    """Join with start and end of a process's VMAs, as maps has them, for lines with resident pages.
 
     VMAs come, go, grow and merge between the two reads and within each: rows that
     only one file has, and rows that overlap an earlier one, are dropped.
     """
     resident = np.flatnonzero(numa_maps.pages.any(axis=1))
-    start, mine, theirs = np.intersect1d(numa_maps.start[resident], maps.start, return_indices=True)
-    end = maps.end[theirs]
+    start, mine, theirs = np.intersect1d(numa_maps.start[resident], vma_start, return_indices=True)
+    end = vma_end[theirs]
     apart = start[1:] >= np.maximum.accumulate(end)[:-1]
     keep = np.append(np.ones(min(len(start), 1), bool), apart)
     rows = resident[mine[keep]]

@@ -7,9 +7,10 @@ fs/proc/array.c. Times are clock ticks of 1/sysconf(SC_CLK_TCK) seconds.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -18,12 +19,15 @@ from numad_py.model import Ints
 
 __all__ = ["Malformed", "Stat", "cpu_times", "parse", "read", "read_threads"]
 
+_WHOLE: Final = 4096  # bytes; more than 52 numbers and a command have
+
 
 @dataclass(frozen=True)
 class Stat:
     """One process or thread. ``flags`` are the PF_ bits of include/linux/sched.h.
 
-    ``cpu`` is where it ran last. ``comm`` may hold anything, blanks, brackets and
+    ``cpu`` is where it ran last; times and faults of a process are those of all its threads, the
+    ended ones too. ``comm`` may hold anything, blanks, brackets and
     newlines too; bytes that are not UTF-8 are backslash-escaped.
     """
 
@@ -31,10 +35,13 @@ class Stat:
     comm: str
     state: str
     flags: int
+    minor_faults: int
+    major_faults: int
     utime_ticks: int
     stime_ticks: int
     num_threads: int
     start_ticks: int
+    vsize_bytes: int
     rss_pages: int
     cpu: int
     rt_priority: int
@@ -42,18 +49,24 @@ class Stat:
 
 
 def read(pid: int, root: Path = Path("/")) -> Stat:
-    """Read /proc/PID/stat."""
-    return parse((root / "proc" / str(pid) / "stat").read_bytes())
+    """Give a process's line; it fits one call of the kernel's."""
+    # pathlib would take 13 µs more, and the kernel takes 8.
+    stat = os.open(f"{root}/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return parse(os.read(stat, _WHOLE))
+    finally:
+        os.close(stat)
 
 
-def read_threads(pid: int, root: Path = Path("/")) -> list[bytes]:
-    """Read the stat of every thread of a process; threads that vanish meanwhile are left out.
+def read_threads(pid: int, root: Path = Path("/"), tids: Iterable[int] | None = None) -> list[bytes]:
+    """Read the stat of these threads of a process, else of all; those that vanish meanwhile are left out.
 
     Opening relative to the task directory takes half the time of whole paths.
     """
-    directory = os.open(root / "proc" / str(pid) / "task", os.O_RDONLY | os.O_DIRECTORY)
+    directory = os.open(f"{root}/proc/{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        stats = [_read_thread(tid, directory) for tid in os.listdir(directory)]  # noqa: PTH208 - pathlib knows no descriptors
+        wanted = os.listdir(directory) if tids is None else tids  # noqa: PTH208 - pathlib knows no descriptors
+        stats = [_read_thread(tid, directory) for tid in wanted]
     finally:
         os.close(directory)
     return [stat for stat in stats if stat]
@@ -70,10 +83,13 @@ def parse(text: bytes) -> Stat:
             comm=comm.decode(errors="backslashreplace"),
             state=fields[0].decode("ascii"),  # field 3
             flags=int(fields[6]),
+            minor_faults=int(fields[7]),
+            major_faults=int(fields[9]),
             utime_ticks=int(fields[11]),
             stime_ticks=int(fields[12]),
             num_threads=int(fields[17]),
             start_ticks=int(fields[19]),
+            vsize_bytes=int(fields[20]),
             rss_pages=int(fields[21]),
             cpu=int(fields[36]),
             rt_priority=int(fields[37]),
@@ -101,14 +117,14 @@ def _cpu_time(stat: bytes) -> tuple[int, int, int]:
     return int(stat[: stat.index(b" ")]), int(fields[36]), int(fields[11]) + int(fields[12])
 
 
-def _read_thread(tid: str, directory: int) -> bytes:
+def _read_thread(tid: int | str, directory: int) -> bytes:
     """Read a thread's stat, which fits one read(2); nothing if the thread is gone."""
     try:
         stat = os.open(f"{tid}/stat", os.O_RDONLY, dir_fd=directory)
     except (FileNotFoundError, ProcessLookupError):
         return b""
     try:
-        return os.read(stat, 4096)
+        return os.read(stat, _WHOLE)
     except ProcessLookupError:
         return b""
     finally:

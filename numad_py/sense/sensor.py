@@ -2,65 +2,124 @@
 
 """Look at the live machine: its nodes, the labelled jobs, where they run and where their pages are.
 
-Problem: numa_maps tells where pages are, but walks every page of a process
-under its mmap lock.
-Primitive: memory.numa_stat gives a whole job's bytes by node in one small read.
-Application: a process's numa_maps is read again only when its job's figures
-moved; where those cannot be trusted, when the process ran or its memory grew or
-shrank; and when what is known is a minute old.
+Problem: what tells most costs most. Reading all of it at every look would take the
+daemon a core, and the jobs their mmap locks.
+Primitive: a ladder of small files, each of which tells whether the next is worth reading.
+A process's own line of times and faults says whether it ran, and whether it can have got or
+lost pages; memory.numa_stat gives a job's bytes by node in one small read.
+Application: threads are read where a process ran, page tables where its pages can have
+moved or are long unread, most urgent first and within a budget. What had to wait is said.
 """
 
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from numad_py.kernel import Malformed, cgroup, maps, node_sysfs, numa_maps, proc_stat, proc_status
+from numad_py.kernel import Malformed, cgroup, node_sysfs, proc_stat, vmstat
 from numad_py.model import (
     Job,
     JobMemory,
+    LookCost,
+    Mempolicy,
     NodeMemory,
     Process,
     ProcessKey,
-    Regions,
     Skipped,
     Snapshot,
     Threads,
     Topology,
 )
 from numad_py.roles import Sensor
-from numad_py.sense.cpu_time import CpuTime
+from numad_py.sense.budget import Budget, Recurring
+from numad_py.sense.cpu_time import NO_THREADS, CpuTime
+from numad_py.sense.placement import Placement, Reader
 from numad_py.workers import Unfinished, Workers
 
-OLDEST_PLACEMENT_S = 60.0
-UNCHANGED_SHARE = 0.01
-TRUSTED_SHARE = 0.20  # of RssAnon, by which memory.numa_stat may differ and still be believed
+# How old what is known may be: then its urgency is 1. What is known to have changed goes first.
+CPU_S: Final = 2.5
+CHANGED_PLACEMENT_S: Final = 5.0
+PLACEMENT_S: Final = 50.0
+EARLY: Final = 0.5  # the urgency from which on a look reads what has not changed, if it can afford to
+LOCKED_SHARE: Final = 0.0005  # of its time, that a process may be kept from its memory by our reading
+RETRY_S: Final = 60.0  # after which what could not be read is tried again
+
+FINDING_PART: Final = 0.2  # of the budget, for which jobs there are
+GLANCING_PART: Final = 0.4  # and for a glance at every process
+
+UNCHANGED_SHARE: Final = 0.01
+TRUSTED_SHARE: Final = 0.20  # of RssAnon, by which memory.numa_stat may differ and still be believed
+LIKELY_THREADS_S: Final = 200e-6  # until it was read once
+LIKELY_PLACEMENT_S: Final = 3e-3
 
 
 class TopologyChanged(RuntimeError):
     """A node went off line, so that what was read of the machine at the start is no longer so."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Placement:
-    """Where a process's pages were, when that was read, what its job was charged then, and its RssAnon."""
+@dataclass(frozen=True)
+class Costs:
+    """What looking may cost: the daemon, as a share of one core, and any process, in one walk of a VMA.
 
-    regions: Regions
-    read_s: float
-    memory: JobMemory | None
-    rss_anon_bytes: int
+    ``assume_default_mempolicy`` says what to take for the mempolicies of a process that is too large for
+    numa_maps, where they cannot be read: if true, that it has none, else its pages are left alone.
+    """
+
+    budget_core_share: float = 0.01
+    longest_walk_ms: float = 5.0
+    assume_default_mempolicy: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget_core_share <= 1:
+            raise ValueError("budget_core_share: a share is above 0 and at most 1")
+        if self.longest_walk_ms < 0:
+            raise ValueError("longest_walk_ms: must not be negative")
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """A process as its small files tell it, before its pages are looked at."""
+@dataclass(eq=False)
+class _Known:
+    """What is known of one process, and since when. ``why`` says why it is left out, if it is."""
 
     key: ProcessKey
-    comm: str
-    status: proc_status.Status
-    threads: Threads
+    stat: proc_stat.Stat
+    job: int  # the cgroup id
+    threads: Threads = NO_THREADS
+    threads_s: float = float("-inf")
+    threads_cost_s: float = LIKELY_THREADS_S
+    placement: Placement | None = None
+    placement_s: float = float("-inf")  # when it was read
+    sure_s: float = float("-inf")  # when it was last known to be so
+    then: "_Then | None" = None
+    was_moved: bool = False  # by us, since
+    why: str = ""
+    retry_s: float = float("-inf")
+
+    @property
+    def ticks(self) -> int:
+        return self.stat.utime_ticks + self.stat.stime_ticks
+
+    @property
+    def rss_anon_bytes(self) -> int:
+        """RssAnon, as if all that came and went since it was read had been anonymous."""
+        if self.placement is None or self.then is None:
+            return 0
+        change_pages = self.stat.rss_pages - self.then.stat.rss_pages
+        return max(self.placement.status.rss_anon_bytes + change_pages * self.then.page_bytes, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Then:
+    """How things stood when a placement was read."""
+
+    stat: proc_stat.Stat
+    memory: JobMemory | None
+    migrated_pages: int
+    page_bytes: int
 
 
 class LiveSensor(Sensor):
@@ -72,28 +131,57 @@ class LiveSensor(Sensor):
     A node that goes off line raises TopologyChanged.
     """
 
-    def __init__(self, topology: Topology, workers: Workers, *, mount: Path, root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        workers: Workers,
+        *,
+        mount: Path,
+        root: Path = Path("/"),
+        costs: Costs | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        costs = costs or Costs()
+        self._now = now
         self._topology = topology
         self._workers = workers
         self._mount = mount
         self._root = root
+        self._budget = Budget(costs.budget_core_share)
+        self._finding = Recurring(costs.budget_core_share * FINDING_PART)
+        self._glancing = Recurring(costs.budget_core_share * GLANCING_PART)
+        sampled = Mempolicy.DEFAULT if costs.assume_default_mempolicy else Mempolicy.UNKNOWN
+        self._reader = Reader(topology, costs.longest_walk_ms / 1e3, sampled, root)
         self._cpu_time = CpuTime(root)
-        self._placements: dict[ProcessKey, _Placement] = {}
+        self._groups: tuple[cgroup.LabelledCgroup, ...] = ()
+        self._pids: dict[int, tuple[int, ...]] = {}  # by cgroup id
+        self._known: dict[int, _Known] = {}  # by PID
+        self._unread: dict[int, Skipped] = {}  # by PID: those of which not even stat could be read
+        self._memory: dict[int, JobMemory | None] = {}
+        self._trusted: dict[int, JobMemory] = {}
+        self._migrated_pages = 0
         self.ignored_labels: dict[str, str] = {}
         self.took_s = 0.0
 
+    def moved(self, processes: Iterable[ProcessKey]) -> None:
+        """Read these again at the next look: some of their pages have just been moved."""
+        for key in processes:
+            if known := self._known.get(key.pid):
+                known.was_moved = True
+
     def look(self) -> Snapshot:
-        now_s = time.monotonic()
-        labelled = cgroup.labels(self._mount)
-        self.ignored_labels = {ignored.path: ignored.why for ignored in labelled.ignored}
-        skipped: list[Skipped] = []
-        jobs = tuple(self._job(group, now_s, skipped) for group in labelled.jobs)
-        self._cpu_time.turn()
-        alive = {process.key for job in jobs for process in job.processes}
-        self._placements = {key: kept for key, kept in self._placements.items() if key in alive}
-        memory = self._node_memory()
-        self.took_s = time.monotonic() - now_s
-        return Snapshot(now_s, self._topology, memory, jobs, tuple(skipped))
+        now_s, began_s = self._now(), time.process_time()
+        self._budget.fill(now_s)
+        nodes = self._node_memory()
+        self._recur(self._finding, now_s, self._find)
+        self._recur(self._glancing, now_s, self._glance)
+        postponed = self._read_the_most_urgent(now_s, began_s)
+        jobs = tuple(self._job(group, now_s) for group in self._groups)
+        cost_s = time.process_time() - began_s
+        self._budget.pay(now_s, cost_s)
+        cost = LookCost(cost_s, self._budget.spent_share(now_s), postponed)
+        self.took_s = self._now() - now_s
+        return Snapshot(now_s, self._topology, nodes, jobs, tuple(self._skipped()), cost)
 
     def _node_memory(self) -> NodeMemory:
         try:
@@ -101,91 +189,235 @@ class LiveSensor(Sensor):
         except FileNotFoundError as error:
             raise TopologyChanged(f"{error.filename} is gone: a node went off line; start again") from None
 
-    def _job(self, group: cgroup.LabelledCgroup, now_s: float, skipped: list[Skipped]) -> Job:
-        pids = sorted({pid for directory in group.directories for pid in cgroup.procs(directory)})
-        seen = [process for pid in pids if (process := self._small_files(pid, skipped))]
-        memory = self._job_memory(group)
-        self._read_placements(seen, memory, now_s, skipped)
-        processes = tuple(
-            _process(process, self._placements[process.key], now_s)
-            for process in seen
-            if process.key in self._placements
-        )
-        return Job(group.cgroup_id, group.path, group.profile, processes, memory)
+    def _recur(self, recurring: Recurring, now_s: float, act: Callable[[float], None]) -> None:
+        if recurring.is_due(now_s):
+            began_s = time.process_time()
+            act(now_s)
+            recurring.took(now_s, time.process_time() - began_s)
 
-    def _small_files(self, pid: int, skipped: list[Skipped]) -> _Seen | None:
-        """Read what takes no lock of the process; None when it is gone, or may not or cannot be read."""
+    def _find(self, _now_s: float) -> None:
+        """Find out which jobs there are, and who is in them."""
+        labelled = cgroup.labels(self._mount)
+        self.ignored_labels = {ignored.path: ignored.why for ignored in labelled.ignored}
+        self._groups = labelled.jobs
+        self._pids = {
+            group.cgroup_id: tuple(
+                sorted({pid for directory in group.directories for pid in cgroup.procs(directory)})
+            )
+            for group in self._groups
+        }
+        alive = {pid for pids in self._pids.values() for pid in pids}
+        self._known = {pid: known for pid, known in self._known.items() if pid in alive}
+        self._unread = {pid: skipped for pid, skipped in self._unread.items() if pid in alive}
+        self._cpu_time.keep({known.key for known in self._known.values()})
+
+    def _glance(self, now_s: float) -> None:
+        """Read what one line tells of each job, and of each process."""
+        self._migrated_pages = vmstat.counter((self._root / "proc/vmstat").read_bytes(), b"pgmigrate_success")
+        self._memory = {group.cgroup_id: self._job_memory(group) for group in self._groups}
+        for job, pids in self._pids.items():
+            for pid in pids:
+                self._glance_at(pid, job, now_s)
+
+    def _glance_at(self, pid: int, job: int, now_s: float) -> None:
+        self._unread.pop(pid, None)
         try:
             stat = proc_stat.read(pid, self._root)
-            status = proc_status.read(pid, self._root)
-            key = ProcessKey(pid, stat.start_ticks)
-            return _Seen(key, stat.comm, status, self._cpu_time.since_last_look(key))
         except (ProcessLookupError, FileNotFoundError):
-            return None
+            self._known.pop(pid, None)
+            return
         except (PermissionError, Malformed) as error:
             # Neither start time nor command can be told where they were not read.
-            skipped.append(Skipped(ProcessKey(pid, 0), "", str(error)))
-            return None
+            self._known.pop(pid, None)
+            self._unread[pid] = Skipped(ProcessKey(pid, 0), "", str(error))
+            return
+        known = self._known.get(pid)
+        if known is None or known.key.start_ticks != stat.start_ticks or known.job != job:
+            self._known[pid] = known = _Known(ProcessKey(pid, stat.start_ticks), stat, job)
+        known.stat = stat
+        if known.why and now_s >= known.retry_s:
+            known.why = ""
+        if known.threads_s > float("-inf") and not self._cpu_time.ran(known.key, known.ticks):
+            known.threads_s = now_s
+        if self._is_sure(known):
+            known.sure_s = now_s
 
     def _job_memory(self, group: cgroup.LabelledCgroup) -> JobMemory | None:
+        """Give what a job is charged by node, where that may be believed or nothing is known yet."""
         try:
             text = (group.directories[0] / "memory.numa_stat").read_bytes()
             return cgroup.numa_stat(text, self._topology.node_ids)
         except (OSError, Malformed):  # no memory controller here, or the cgroup is gone
             return None
 
-    def _read_placements(
-        self, seen: list[_Seen], memory: JobMemory | None, now_s: float, skipped: list[Skipped]
-    ) -> None:
-        trusted = memory if _agrees(memory, sum(process.status.rss_anon_bytes for process in seen)) else None
-        due = [process for process in seen if self._is_due(process, trusted, now_s)]
-        results = self._workers.run([(process.key, partial(self._regions, process.key)) for process in due])
-        for process, result in zip(due, results, strict=True):
-            if isinstance(result, Regions):
-                rss_anon_bytes = process.status.rss_anon_bytes
-                self._placements[process.key] = _Placement(result, now_s, trusted, rss_anon_bytes)
-            elif not isinstance(result, (ProcessLookupError, FileNotFoundError)):
-                why = result.value if isinstance(result, Unfinished) else str(result)
-                skipped.append(Skipped(process.key, process.comm, why))
-                self._placements.pop(process.key, None)
+    def _agreeing(self) -> dict[int, JobMemory]:
+        """Give, by job, what it is charged, where that agrees with its processes."""
+        rss_anon_bytes = Counter[int]()
+        for known in self._known.values():
+            rss_anon_bytes[known.job] += known.rss_anon_bytes
+        return {
+            job: memory
+            for job, memory in self._memory.items()
+            if memory is not None and _agrees(memory, rss_anon_bytes[job])
+        }
 
-    def _is_due(self, process: _Seen, trusted: JobMemory | None, now_s: float) -> bool:
-        known = self._placements.get(process.key)
-        if known is None or now_s - known.read_s > OLDEST_PLACEMENT_S:
-            return True
-        if trusted is not None and known.memory is not None:
-            return _moved(known.memory, trusted)
-        return len(process.threads.tid) > 0 or process.status.rss_anon_bytes != known.rss_anon_bytes
+    def _is_sure(self, known: _Known) -> bool:
+        """Say whether a process's pages must be where they were: it got none, lost none, and nobody moved any."""
+        then = known.then
+        return (
+            then is not None
+            and not known.was_moved
+            and _footprint(then.stat) == _footprint(known.stat)
+            and then.migrated_pages == self._migrated_pages
+        )
 
-    def _regions(self, key: ProcessKey) -> Regions | Malformed:
+    def _read_the_most_urgent(self, now_s: float, began_s: float) -> tuple[ProcessKey, ...]:
+        """Read threads and page tables for as long as the budget lasts; give who has to wait."""
+        for known in self._known.values():
+            known.threads = NO_THREADS
+        self._trusted = self._agreeing()
+        wanted = [
+            *((urgency, known, True) for urgency, known in self._unread_threads(now_s)),
+            *((urgency, known, False) for urgency, known in self._unread_placements(now_s)),
+        ]
+        wanted.sort(key=lambda each: -each[0])
+        left_s = self._budget.left_s(time.process_time() - began_s)
+        threads: list[_Known] = []
+        placements: list[_Known] = []
+        waiting: list[ProcessKey] = []
+        for _, known, is_threads in wanted:
+            if left_s <= 0:
+                waiting.append(known.key)
+                continue
+            cost_s = known.threads_cost_s if is_threads else _placement_cost_s(known)
+            left_s -= cost_s
+            (threads if is_threads else placements).append(known)
+        for known in threads:
+            self._read_threads(known, now_s)
+        self._read_placements(placements, now_s)
+        return tuple(dict.fromkeys(waiting))
+
+    def _unread_threads(self, now_s: float) -> Iterator[tuple[float, _Known]]:
+        for known in self._known.values():
+            if self._cpu_time.ran(known.key, known.ticks) and not known.why:
+                yield (now_s - known.threads_s) / CPU_S, known
+
+    def _unread_placements(self, now_s: float) -> Iterator[tuple[float, _Known]]:
+        for known in self._known.values():
+            if known.why or known.sure_s == now_s:
+                continue
+            age_s = now_s - known.placement_s
+            changed = _changed(known, self._trusted.get(known.job), self._migrated_pages)
+            urgency = age_s / (CHANGED_PLACEMENT_S if changed else PLACEMENT_S)
+            rested = known.was_moved or _placement_cost_s(known) <= LOCKED_SHARE * age_s
+            if rested and (changed or urgency >= EARLY):
+                yield urgency, known
+
+    def _read_threads(self, known: _Known, now_s: float) -> None:
+        began_s = time.thread_time()
         try:
-            mapped = maps.parse(maps.read(key.pid, self._root))
-            text = numa_maps.read(key.pid, self._root)
-            placed = numa_maps.parse(text, self._topology.node_ids, self._topology.page_bytes)
-        except Malformed as error:
-            return error
-        return numa_maps.regions(placed, mapped)
+            known.threads = self._cpu_time.read(known.key, known.ticks)
+        except (ProcessLookupError, FileNotFoundError):
+            del self._known[known.key.pid]
+            return
+        except (PermissionError, Malformed) as error:
+            known.why, known.retry_s = str(error), now_s + RETRY_S
+            return
+        known.threads_s, known.threads_cost_s = now_s, time.thread_time() - began_s
+
+    def _read_placements(self, due: list[_Known], now_s: float) -> None:
+        due = [
+            known for known in due if known.key.pid in self._known and not known.why
+        ]  # of threads just read
+        results = self._workers.run([(known.key, partial(self._placement, known)) for known in due])
+        for known, result in zip(due, results, strict=True):
+            if isinstance(result, Placement):
+                known.placement, known.placement_s, known.sure_s = result, now_s, now_s
+                known.was_moved = False
+                page_bytes = self._topology.page_bytes
+                known.then = _Then(known.stat, self._memory.get(known.job), self._migrated_pages, page_bytes)
+            elif isinstance(result, (ProcessLookupError, FileNotFoundError)):
+                del self._known[known.key.pid]
+            else:
+                known.why = result.value if isinstance(result, Unfinished) else str(result)
+                known.retry_s = now_s if isinstance(result, Unfinished) else now_s + RETRY_S
+                known.placement = known.then = None
+
+    def _placement(self, known: _Known) -> Placement | Malformed:
+        same_vmas = known.then is not None and known.then.stat.vsize_bytes == known.stat.vsize_bytes
+        ends = known.placement.ends if known.placement and same_vmas else None
+        return self._reader.read(known.key, known.stat.rss_pages, partial(self._small_pages, known), ends)
+
+    def _small_pages(self, known: _Known) -> int | None:
+        """Give an upper bound of pages that are not huge, from the job's charges; None where they are not believed."""
+        if known.job not in self._trusted:
+            return None
+        (group,) = (group for group in self._groups if group.cgroup_id == known.job)
+        try:
+            text = (group.directories[0] / "memory.stat").read_bytes()
+            return cgroup.small_pages_bytes(text) // self._topology.page_bytes
+        except (OSError, Malformed):
+            return None
+
+    def _job(self, group: cgroup.LabelledCgroup, now_s: float) -> Job:
+        known = (self._known.get(pid) for pid in self._pids[group.cgroup_id])
+        processes = tuple(
+            _process(each, each.placement, now_s)
+            for each in known
+            if each and each.placement and not each.why
+        )
+        memory = self._memory.get(group.cgroup_id)
+        return Job(group.cgroup_id, group.path, group.profile, processes, memory)
+
+    def _skipped(self) -> Iterator[Skipped]:
+        yield from self._unread.values()
+        for known in self._known.values():
+            if known.why:
+                yield Skipped(known.key, known.stat.comm, known.why)
 
 
-def _process(seen: _Seen, placement: _Placement, now_s: float) -> Process:
+def _process(known: _Known, placement: Placement, now_s: float) -> Process:
     return Process(
-        seen.key,
-        seen.comm,
-        seen.status.nodes_allowed,
-        seen.threads,
+        known.key,
+        known.stat.comm,
+        placement.status.nodes_allowed,
+        known.threads,
         placement.regions,
-        now_s - placement.read_s,
+        now_s - known.sure_s,
+        now_s - known.threads_s,
+        placement.source,
+        placement.error_share,
     )
 
 
-def _agrees(memory: JobMemory | None, rss_anon_bytes: int) -> bool:
+def _footprint(stat: proc_stat.Stat) -> tuple[int, int, int, int]:
+    """Give what must change before a process can have a page that it had not, or lose one."""
+    return stat.minor_faults, stat.major_faults, stat.rss_pages, stat.vsize_bytes
+
+
+def _placement_cost_s(known: _Known) -> float:
+    return known.placement.cost_s if known.placement else LIKELY_PLACEMENT_S
+
+
+def _changed(known: _Known, trusted: JobMemory | None, migrated_pages: int) -> bool:
+    """Say whether something speaks for pages having come, gone or moved since they were read."""
+    then = known.then
+    if then is None or known.was_moved:
+        return True
+    if trusted is not None and then.memory is not None:
+        return _moved(then.memory, trusted)
+    if _footprint(then.stat) != _footprint(known.stat):
+        return True
+    ran = (then.stat.utime_ticks, then.stat.stime_ticks) != (known.stat.utime_ticks, known.stat.stime_ticks)
+    return ran and then.migrated_pages != migrated_pages
+
+
+def _agrees(memory: JobMemory, rss_anon_bytes: int) -> bool:
     """Say whether memory.numa_stat may be believed.
 
     Charges stay in the cgroup where a page was charged first, so that after
     late labelling a job can show 0 where its processes hold gigabytes.
     """
-    if memory is None:
-        return False
     return abs(int(memory.anon_bytes.sum()) - rss_anon_bytes) <= TRUSTED_SHARE * rss_anon_bytes
 
 

@@ -180,7 +180,15 @@ class ReplayedMachine(Sensor, Actuator, Clock):
 def _with_regions(process: Process, regions: Regions) -> Process:
     """Do what replace() does, in a third of the time: this is done for every process and policy at every tick."""
     return Process(
-        process.key, process.comm, process.nodes_allowed, process.threads, regions, process.placement_age_s
+        process.key,
+        process.comm,
+        process.nodes_allowed,
+        process.threads,
+        regions,
+        process.placement_age_s,
+        process.cpu_age_s,
+        process.placement_source,
+        process.placement_error_share,
     )
 
 

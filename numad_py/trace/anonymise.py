@@ -61,6 +61,7 @@ class Anonymiser:
             tick.snapshot,
             jobs=tuple(self._job(job) for job in tick.snapshot.jobs),
             skipped=tuple(self._skipped(skipped) for skipped in tick.snapshot.skipped),
+            cost=replace(tick.snapshot.cost, postponed=tuple(map(self._key, tick.snapshot.cost.postponed))),
         )
         held = tuple(Held(self._key(held.process), held.bytes, held.why) for held in tick.plan.held)
         answered = zip(tick.outcomes, tick.plan.moves, strict=True)

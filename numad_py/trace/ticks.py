@@ -11,6 +11,7 @@ from numad_py.model import (
     Ints,
     Job,
     JobMemory,
+    LookCost,
     MovePages,
     NodeMemory,
     Outcome,
@@ -73,6 +74,9 @@ class Encoder:
                 [wire.Held(_key(held.process), held.bytes, held.why) for held in tick.plan.held],
             ),
             outcomes=[_outcome_to_wire(outcome) for outcome in tick.outcomes],
+            cost=wire.LookCost(
+                snapshot.cost.cpu_s, snapshot.cost.core_share, list(map(_key, snapshot.cost.postponed))
+            ),
         )
 
     def _job(self, job: Job) -> wire.Job:
@@ -98,6 +102,9 @@ class Encoder:
             placement_age_s=process.placement_age_s,  # infinity, for never, becomes null
             regions=whole,
             changes=changes,
+            cpu_age_s=process.cpu_age_s,
+            placement_source=process.placement_source,
+            placement_error_share=process.placement_error_share,
         )
 
     def _regions(self, process: Process) -> tuple[wire.Regions | None, wire.Changes | None]:
@@ -140,6 +147,9 @@ class Decoder:
                 Skipped(_key_from_wire(read.process), unescaped(read.comm), unescaped(read.why))
                 for read in line.skipped
             ),
+            cost=LookCost(
+                line.cost.cpu_s, line.cost.core_share, tuple(map(_key_from_wire, line.cost.postponed))
+            ),
         )
         outcomes = tuple(_outcome_from_wire(outcome) for outcome in line.outcomes)
         self._next, self._time_s = line.number + 1, line.time_s
@@ -172,14 +182,16 @@ class Decoder:
 
     def _process(self, read: wire.Process) -> Process:
         key = _key_from_wire(read.key)
-        age_s = read.placement_age_s
         return Process(
             key,
             unescaped(read.comm),
             tuple(read.nodes_allowed),
             _threads_from_wire(read.threads),
             self._regions(key, read),
-            math.inf if age_s is None else age_s,
+            _age_s(read.placement_age_s),
+            _age_s(read.cpu_age_s),
+            read.placement_source,
+            read.placement_error_share,
         )
 
     def _regions(self, key: ProcessKey, read: wire.Process) -> Regions:
@@ -196,6 +208,11 @@ class Decoder:
         now = regions.regions_of(table)
         self._known[key] = table, now
         return now
+
+
+def _age_s(read: float | None) -> float:
+    """Give an age; JSON has no infinity, which is never."""
+    return math.inf if read is None else read
 
 
 def _key(key: ProcessKey) -> wire.Key:

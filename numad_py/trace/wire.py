@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from numad_py.model import Ending, Reason, Refusal
+from numad_py.model import Ending, PlacementSource, Reason, Refusal
 
 VERSION: Literal[0] = 0
 
@@ -74,7 +74,7 @@ class Regions(Part, frozen=True):
     end: Column
     page_bytes: Column
     kind: list[Annotated[int, Meta(ge=0, le=3)]]
-    mempolicy: list[Annotated[int, Meta(ge=0, le=5)]]
+    mempolicy: list[Annotated[int, Meta(ge=0, le=6)]]
     mapmax: Column
     anon_pages: Column
     pages: list[Column]
@@ -114,6 +114,9 @@ class Process(Part, frozen=True, omit_defaults=True):
     placement_age_s: float | None
     regions: Regions | None = None
     changes: Changes | None = None
+    cpu_age_s: float | None = 0.0
+    placement_source: PlacementSource = PlacementSource.NUMA_MAPS
+    placement_error_share: float = 0.0
 
 
 class JobMemory(Part, frozen=True):
@@ -196,6 +199,14 @@ class Outcome(Part, frozen=True):
     detail: str
 
 
+class LookCost(Part, frozen=True):
+    """What looking took of the daemon's CPU time, and what was put off."""
+
+    cpu_s: float
+    core_share: float
+    postponed: list[Key]
+
+
 class Tick(Part, frozen=True, tag_field="type", tag="tick"):
     """Every other line."""
 
@@ -207,6 +218,7 @@ class Tick(Part, frozen=True, tag_field="type", tag="tick"):
     skipped: list[Skipped]
     plan: Plan
     outcomes: list[Outcome]
+    cost: LookCost = LookCost(0.0, 0.0, [])
 
 
 def _plain(value: object) -> object:

@@ -91,7 +91,7 @@ def test_every_resident_page_is_in_a_region(process):
     placed = numa_maps.parse(numa_maps.read(pid_of(process), machine_of(process)), node_ids, 4096)
     mapped = maps.parse(maps.read(pid_of(process), machine_of(process)))
 
-    regions = numa_maps.regions(placed, mapped)
+    regions = numa_maps.regions(placed, mapped.start, mapped.end)
 
     assert regions.pages.sum() == placed.pages.sum()
     assert (regions.resident_bytes.sum(axis=1) <= (regions.end - regions.start)).all()

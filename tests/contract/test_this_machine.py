@@ -17,7 +17,8 @@ UNANSWERED = (FileNotFoundError, PermissionError, ProcessLookupError)
 
 def placement(pid):
     placed = numa_maps.parse(numa_maps.read(pid), node_sysfs.read_topology().node_ids, node_sysfs.PAGE_BYTES)
-    return numa_maps.regions(placed, maps.parse(maps.read(pid)))
+    mapped = maps.parse(maps.read(pid))
+    return numa_maps.regions(placed, mapped.start, mapped.end)
 
 
 QUESTIONS = {

@@ -83,6 +83,9 @@ def test_every_key_is_shown_with_its_value_and_origin(written):
         ("profiles: [default, hold, interleave]", "default"),
         ("trace: /x.jsonl", "command line"),
         ("trace_ring_mb: 64", "command line"),
+        ("budget_core_share: 0.01", "default"),
+        ("longest_walk_ms: 5.0", "default"),
+        ("assume_default_mempolicy: false", "default"),
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numad_py.kernel import cgroup
+from numad_py.kernel import Malformed, cgroup
 from numad_py.kernel.cgroup import Directory
 
 MOUNT = Path("/mount")
@@ -285,3 +285,18 @@ def test_cgroups_that_come_and_go_meanwhile_do_no_harm(mount):
 
     assert seen[:5] == ["/", "/a", "/a/b", "/a/c", "/d"]
     assert seen[5:] == []
+
+
+def test_what_is_surely_not_in_huge_pages_is_the_rest():
+    text = b"anon 700\nfile 50\nkernel 9\nanon_thp 400\nfile_thp 0\n"
+
+    assert cgroup.small_pages_bytes(text) == 350
+
+
+@pytest.mark.parametrize("missing", [b"anon", b"file", b"anon_thp"])
+def test_a_memory_stat_without_what_is_asked_is_malformed(missing):
+    lines = [b"anon 700", b"file 50", b"anon_thp 400"]
+    text = b"".join(line + b"\n" for line in lines if not line.startswith(missing + b" "))
+
+    with pytest.raises(Malformed, match=missing.decode()):
+        cgroup.small_pages_bytes(text)

@@ -244,7 +244,8 @@ def test_no_bytes_raise_anything_but_malformed(text):
 
 
 def joined(numa, vmas):
-    return numa_maps.regions(numa_maps.parse(numa, (0, 1), 4096), maps.parse(vmas))
+    mapped = maps.parse(vmas)
+    return numa_maps.regions(numa_maps.parse(numa, (0, 1), 4096), mapped.start, mapped.end)
 
 
 def test_rows_of_both_files_join_on_their_start():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numad_py.kernel import proc_stat
 
 TEXT = (
-    b"4242 (cat) R 1 4242 4242 34816 4242 4194304 93 0 0 0 70 30 0 0 20 0 5 0 123456 8192000 220 "
+    b"4242 (cat) R 1 4242 4242 34816 4242 4194304 93 4 5 6 70 30 0 0 20 0 5 0 123456 8192000 220 "
     b"18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 3 99 1 0 0 0 0 0 0 0 0 0 0 0\n"
 )
 
@@ -34,10 +34,13 @@ def test_each_field_is_the_one_that_the_manual_numbers():
         comm="cat",
         state="R",
         flags=4194304,
+        minor_faults=93,
+        major_faults=5,
         utime_ticks=70,
         stime_ticks=30,
         num_threads=5,
         start_ticks=123456,
+        vsize_bytes=8192000,
         rss_pages=220,
         cpu=3,
         rt_priority=99,
@@ -146,6 +149,16 @@ def test_a_thread_that_vanished_is_left_out(tmp_path):
     (tmp_path / "proc/7/task/8").mkdir()
 
     assert proc_stat.read_threads(7, tmp_path) == [TEXT]
+
+
+def test_only_the_threads_that_are_asked_for_are_read(tmp_path):
+    for tid in (7, 8, 9):
+        (tmp_path / f"proc/7/task/{tid}").mkdir(parents=True)
+        (tmp_path / f"proc/7/task/{tid}/stat").write_bytes(b"%d %b" % (tid, TEXT[5:]))
+
+    read = proc_stat.read_threads(7, tmp_path, [9, 8, 10])
+
+    assert [stat[:2] for stat in read] == [b"9 ", b"8 "]
 
 
 def test_a_thread_that_ends_between_opening_and_reading_is_left_out(tmp_path):

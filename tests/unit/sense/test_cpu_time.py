@@ -22,8 +22,7 @@ def fake(tmp_path):
 def looked(cpu_time, fake, key=KEY, **ticks):
     """Take one look at threads given as t100=(CPU, ticks); give CPU and ticks used by TID."""
     fake.process(key.pid, ticks={int(tid[1:]): used for tid, used in ticks.items()})
-    threads = cpu_time.since_last_look(key)
-    cpu_time.turn()
+    threads = cpu_time.read(key, sum(used for _, used in ticks.values()))
     used = (threads.cpu_s * TICKS_PER_S).round().astype(int).tolist()
     return dict(zip(threads.tid.tolist(), zip(threads.cpu.tolist(), used, strict=True), strict=True))
 
@@ -68,20 +67,47 @@ def test_another_process_with_the_same_pid_is_seen_for_the_first_time(fake):
     assert looked(cpu_time, fake, ProcessKey(100, 8), t100=(0, 90)) == {}
 
 
-def test_a_process_that_was_not_asked_for_in_a_look_is_forgotten(fake):
+def test_a_process_that_is_not_kept_is_forgotten(fake):
     cpu_time = CpuTime(fake.root)
     looked(cpu_time, fake, t100=(0, 50))
-    cpu_time.turn()
+
+    cpu_time.keep(set())
 
     assert looked(cpu_time, fake, t100=(0, 90)) == {}
+
+
+def test_a_process_whose_sum_stands_still_did_not_run(fake):
+    cpu_time = CpuTime(fake.root)
+    first = cpu_time.ran(KEY, 120)
+    looked(cpu_time, fake, t100=(0, 50), t101=(1, 70))
+
+    assert (first, cpu_time.ran(KEY, 120), cpu_time.ran(KEY, 121)) == (True, False, True)
+
+
+def test_while_those_that_ran_before_explain_the_sum_no_other_thread_is_read(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50), t101=(1, 70))
+    looked(cpu_time, fake, t100=(0, 150), t101=(1, 70))
+    (fake.process(100, ticks={100: (0, 250), 101: (1, 75)}) / "task/101/stat").write_text("not looked at")
+
+    threads = cpu_time.read(KEY, 325)
+
+    assert threads.tid.tolist() == [100]
+
+
+def test_what_those_that_ran_before_do_not_explain_is_looked_for_and_nothing_is_lost(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50), t101=(1, 70))
+    looked(cpu_time, fake, t100=(0, 150), t101=(1, 70))
+    looked(cpu_time, fake, t100=(0, 250), t101=(1, 75))  # too little to look for
+
+    assert looked(cpu_time, fake, t100=(0, 260), t101=(1, 170)) == {100: (0, 10), 101: (1, 100)}
 
 
 def test_a_process_without_threads_left_has_used_nothing(fake):
     cpu_time = CpuTime(fake.root)
     (fake.process(100) / "task/100/stat").unlink()
-    first = cpu_time.since_last_look(KEY)
-    cpu_time.turn()
 
-    second = cpu_time.since_last_look(KEY)
+    threads = [cpu_time.read(KEY, 0), cpu_time.read(KEY, 0)]
 
-    assert (len(first.tid), len(second.tid)) == (0, 0)
+    assert [len(each.tid) for each in threads] == [0, 0]

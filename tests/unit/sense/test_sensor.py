@@ -2,15 +2,15 @@
 
 """One look sees the labelled jobs, reads page tables as seldom as it can, and survives what vanishes."""
 
+import itertools
 import os
 import shutil
 
 import pytest
 
-from numad_py.kernel import node_sysfs
+from numad_py.kernel import node_sysfs, numa_maps
 from numad_py.model import ProcessKey
-from numad_py.sense import sensor
-from numad_py.sense.sensor import LiveSensor, TopologyChanged
+from numad_py.sense.sensor import Costs, LiveSensor, TopologyChanged
 from numad_py.workers import Unfinished, Workers
 from tests.fake_root import FORBIDDEN, FakeRoot
 
@@ -20,9 +20,18 @@ def fake(tmp_path):
     return FakeRoot(tmp_path)
 
 
-def sensor_of(fake, workers=None):
+def sensor_of(fake, workers=None, *, every_s=10, **costs):
+    """Give a sensor for which that much time passes from one look to the next."""
     topology = node_sysfs.read_topology(fake.root, page_bytes=4096)
-    return LiveSensor(topology, workers or Workers(), mount=fake.mount, root=fake.root)
+    clock = (number * every_s / 2 for number in itertools.count())  # asked twice a look
+    return LiveSensor(
+        topology,
+        workers or Workers(),
+        mount=fake.mount,
+        root=fake.root,
+        costs=Costs(**costs),
+        now=lambda: next(clock),
+    )
 
 
 def only_job(snapshot):
@@ -30,9 +39,23 @@ def only_job(snapshot):
     return job
 
 
-def was_read(snapshot):
-    """Give, by PID, whether page tables were read in this very look."""
-    return {process.key.pid: process.placement_age_s == 0 for process in only_job(snapshot).processes}
+@pytest.fixture
+def readings(monkeypatch):
+    """Give the PIDs whose page tables were read, in order; clear it between looks."""
+    pids = []
+    read = numa_maps.read
+
+    def noted(pid, root):
+        pids.append(pid)
+        return read(pid, root)
+
+    monkeypatch.setattr(numa_maps, "read", noted)
+    return pids
+
+
+def seen(snapshot):
+    """Give the PIDs of the only job that are told of."""
+    return [process.key.pid for process in only_job(snapshot).processes]
 
 
 def test_a_labelled_job_is_seen_with_its_processes_pages_and_threads(fake):
@@ -84,7 +107,7 @@ def test_a_process_that_ends_during_the_look_is_left_out_without_a_word(fake, va
 
     snapshot = sensor_of(fake).look()
 
-    assert list(was_read(snapshot)) == [100]
+    assert seen(snapshot) == [100]
     assert snapshot.skipped == ()
 
 
@@ -97,7 +120,7 @@ def test_a_process_that_cannot_be_understood_is_named_and_left_out(fake, malform
     snapshot = sensor_of(fake).look()
 
     (skipped,) = snapshot.skipped
-    assert list(was_read(snapshot)) == [100]
+    assert seen(snapshot) == [100]
     assert skipped.process.pid == 101
     assert "nonsense" in skipped.why or "no line such as" in skipped.why or "no CPU time" in skipped.why
 
@@ -113,7 +136,7 @@ def test_a_process_that_may_not_be_read_is_named_and_left_out(fake, refused):
     snapshot = sensor_of(fake).look()
 
     (skipped,) = snapshot.skipped
-    assert list(was_read(snapshot)) == [100]
+    assert seen(snapshot) == [100]
     assert skipped.process.pid == 101
     assert "Permission denied" in skipped.why
 
@@ -128,34 +151,43 @@ def test_a_reader_that_gets_stuck_is_named_and_the_others_are_read(fake):
 
     snapshot = sensor_of(fake, workers).look()
 
-    assert list(was_read(snapshot)) == [101]
+    assert seen(snapshot) == [101]
     assert [(each.process.pid, each.why) for each in snapshot.skipped] == [(100, Unfinished.STUCK.value)]
     assert [key.pid for key in workers.stuck] == [100]
     os.close(os.open(path, os.O_WRONLY))  # let the reader go
 
 
-def test_page_tables_are_not_read_again_while_the_job_is_charged_the_same(fake):
+def again(eyes, readings):
+    """Look again, and give whose page tables were read."""
+    readings.clear()
+    eyes.look()
+    return readings
+
+
+def test_page_tables_are_not_read_again_while_the_job_is_charged_the_same(fake, readings):
     fake.process(100, pages={0: 100})
     fake.job(pids=[100], charged={0: 400})
     eyes = sensor_of(fake)
 
-    assert was_read(eyes.look()) == {100: True}
-    assert was_read(eyes.look()) == {100: False}
+    assert again(eyes, readings) == [100]
+    fake.process(100, pages={0: 100}, faults=5)
+    assert again(eyes, readings) == []
 
 
-def test_a_hundredth_of_the_job_that_moved_is_not_worth_another_read(fake):
+def test_a_hundredth_of_the_job_that_moved_is_not_worth_another_read(fake, readings):
     fake.process(100, pages={0: 1000})
     fake.job(pids=[100], charged={0: 4000})
     eyes = sensor_of(fake)
-    eyes.look()
+    again(eyes, readings)
 
+    fake.process(100, pages={0: 1000}, faults=1)
     fake.job(pids=[100], charged={0: 3960, 1: 40})
-    assert was_read(eyes.look()) == {100: False}
+    assert again(eyes, readings) == []
     fake.job(pids=[100], charged={0: 3956, 1: 44})
-    assert was_read(eyes.look()) == {100: True}
+    assert again(eyes, readings) == [100]
 
 
-def test_a_new_process_of_a_known_job_is_read_alone(fake):
+def test_a_new_process_of_a_known_job_is_read_alone(fake, readings):
     fake.process(100, pages={0: 1000})
     fake.job(pids=[100], charged={0: 4000})
     eyes = sensor_of(fake)
@@ -163,41 +195,137 @@ def test_a_new_process_of_a_known_job_is_read_alone(fake):
     fake.process(101, pages={0: 1})
     fake.job(pids=[100, 101], charged={0: 4004})
 
-    assert was_read(eyes.look()) == {100: False, 101: True}
+    assert again(eyes, readings) == [101]
 
 
-def test_another_process_with_the_same_pid_is_read(fake):
+def test_another_process_with_the_same_pid_is_read(fake, readings):
     fake.process(100)
     fake.job(pids=[100], charged={0: 400})
     eyes = sensor_of(fake)
     eyes.look()
     fake.process(100, start_ticks=8)
 
-    assert was_read(eyes.look()) == {100: True}
+    assert again(eyes, readings) == [100]
 
 
-def test_where_the_charges_disagree_with_the_processes_those_that_ran_are_read(fake):
-    fake.process(100, pages={0: 100}, ticks={100: (0, 0)})
-    fake.process(101, pages={0: 100}, ticks={101: (0, 0)})
+def test_where_the_charges_disagree_with_the_processes_those_that_faulted_are_read(fake, readings):
+    fake.process(100, pages={0: 100})
+    fake.process(101, pages={0: 100})
     fake.job(pids=[100, 101], charged={0: 639})  # under 80 % of the 800 KiB resident
     eyes = sensor_of(fake)
     eyes.look()
-    fake.process(100, pages={0: 100}, ticks={100: (0, 1)})
+    fake.process(100, pages={0: 100}, faults=1)
 
-    assert was_read(eyes.look()) == {100: True, 101: False}
+    assert again(eyes, readings) == [100]
 
 
-def test_where_nothing_is_charged_by_node_those_that_ran_or_grew_are_read(fake):
+def test_where_nothing_is_charged_by_node_those_that_grew_are_read(fake, readings):
     fake.process(100, pages={0: 100})
     fake.job(pids=[100])
     eyes = sensor_of(fake)
 
-    first, second = eyes.look(), eyes.look()
+    assert again(eyes, readings) == [100]
+    assert again(eyes, readings) == []
     fake.process(100, pages={0: 101})
-    third = eyes.look()
+    assert again(eyes, readings) == [100]
 
-    assert [was_read(look) for look in (first, second, third)] == [{100: True}, {100: False}, {100: True}]
-    assert only_job(first).memory is None
+
+def test_where_pages_were_migrated_those_that_ran_are_read(fake, readings):
+    fake.process(100)
+    fake.process(101)
+    fake.job(pids=[100, 101])
+    eyes = sensor_of(fake)
+    eyes.look()
+
+    fake.process(100, ticks={100: (0, 1)})
+    assert again(eyes, readings) == []
+    fake.vmstat(pgmigrate_success=1)
+    assert again(eyes, readings) == [100]
+
+
+def test_what_was_just_moved_is_read_at_the_next_look(fake, readings):
+    fake.process(100)
+    fake.job(pids=[100], charged={0: 400})
+    eyes = sensor_of(fake, every_s=0.2)
+    (process,) = only_job(eyes.look()).processes
+
+    eyes.moved([process.key, ProcessKey(99, 1)])
+
+    assert again(eyes, readings) == [100]
+    assert again(eyes, readings) == []
+
+
+def test_what_nothing_speaks_against_is_known_as_of_now(fake):
+    fake.process(100)
+    fake.job(pids=[100])
+    eyes = sensor_of(fake)
+    eyes.look()
+
+    (process,) = only_job(eyes.look()).processes
+
+    assert (process.placement_age_s, process.cpu_age_s) == (0, 0)
+
+
+def test_what_could_have_changed_unnoticed_is_read_again_within_a_minute(fake, readings):
+    fake.process(100)
+    fake.job(pids=[100], charged={0: 400})
+    eyes = sensor_of(fake)
+    eyes.look()
+    fake.vmstat(pgmigrate_success=1)
+
+    ages_s = []
+    while not again(eyes, readings):
+        ages_s.append(only_job(eyes.look()).processes[0].placement_age_s)
+
+    assert ages_s
+    assert max(ages_s) <= 60
+
+
+def test_what_the_budget_does_not_reach_is_named_and_comes_later(fake, readings):
+    pids = range(100, 140)
+    for pid in pids:
+        fake.process(pid)
+    fake.job(pids=pids)
+    eyes = sensor_of(fake, every_s=1, budget_core_share=0.0005)  # 30 ms to begin with, 3 ms of it a process
+
+    first = eyes.look()
+    looks = 1
+    while len(seen(eyes.look())) < len(pids):
+        looks += 1
+
+    assert 0 < len(seen(first)) < len(pids)
+    assert {key.pid for key in first.cost.postponed} == set(pids) - set(seen(first))
+    assert looks > 2
+    assert sorted(readings) == list(pids)
+
+
+def test_what_a_look_costs_is_told(fake):
+    fake.process(100)
+    fake.job(pids=[100])
+    eyes = sensor_of(fake)
+
+    cost = eyes.look().cost
+
+    assert 0 < cost.cpu_s < 1
+    assert cost.core_share == pytest.approx(cost.cpu_s)  # within its first second
+    assert cost.postponed == ()
+
+
+def test_what_may_not_be_read_is_tried_again_after_a_minute(fake, readings):
+    path = fake.process(100) / "numa_maps"
+    text = path.read_text()
+    path.unlink()
+    path.symlink_to(FORBIDDEN)
+    fake.job(pids=[100])
+    eyes = sensor_of(fake)
+    assert [len(eyes.look().skipped) for _ in range(3)] == [1, 1, 1]
+    path.unlink()
+    path.write_text(text)
+
+    looks = [eyes.look() for _ in range(5)]
+
+    assert readings == [100, 100]
+    assert (seen(looks[-1]), looks[-1].skipped) == ([100], ())
 
 
 def test_malformed_charges_are_as_good_as_none(fake):
@@ -207,26 +335,16 @@ def test_malformed_charges_are_as_good_as_none(fake):
     assert only_job(sensor_of(fake).look()).memory is None
 
 
-def test_what_was_read_too_long_ago_is_read_again(fake, monkeypatch):
-    fake.process(100)
-    fake.job(pids=[100], charged={0: 400})
-    eyes = sensor_of(fake)
-    eyes.look()
-    monkeypatch.setattr(sensor, "OLDEST_PLACEMENT_S", 0.0)
-
-    assert was_read(eyes.look()) == {100: True}
-
-
-def test_what_is_known_of_a_process_that_ended_is_forgotten(fake):
+def test_what_is_known_of_a_process_that_ended_is_forgotten(fake, readings):
     fake.process(100)
     fake.job(pids=[100], charged={0: 400})
     eyes = sensor_of(fake)
     eyes.look()
     fake.job(pids=[], charged={0: 400})
-    assert was_read(eyes.look()) == {}
+    assert seen(eyes.look()) == []
     fake.job(pids=[100], charged={0: 400})
 
-    assert was_read(eyes.look()) == {100: True}
+    assert again(eyes, readings) == [100]
 
 
 def test_a_node_that_goes_off_line_is_told_in_a_sentence(fake):

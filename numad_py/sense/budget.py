@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Keep what looking costs within a share of one core, whatever there is to look at.
+
+Problem: what a look costs depends on how many processes, threads and regions there
+are, and on how often they change; a daemon at rest must not be felt.
+Primitive: an account that fills with a share of every second and holds a minute's worth,
+so that a start or a storm may be met at once and is paid for afterwards.
+Application: what recurs is stretched until it takes its part of the share; the rest is done
+most urgent first for as long as the account lasts.
+"""
+
+from collections import deque
+
+FULL_S = 60.0  # of the share that the account holds
+LONGEST_LOOK_S = 0.1  # of CPU time that one look may take out of it
+
+
+class Budget:
+    """CPU seconds that looks may take. Times are given, so that it can be tried without waiting."""
+
+    def __init__(self, core_share: float) -> None:
+        self._core_share = core_share
+        self._balance_s = core_share * FULL_S
+        self._filled_s: float | None = None
+        self._paid: deque[tuple[float, float]] = deque()
+
+    def fill(self, now_s: float) -> None:
+        """Let time pass; called as a look begins."""
+        since_s = 0.0 if self._filled_s is None else now_s - self._filled_s
+        self._filled_s = now_s
+        self._balance_s = min(self._balance_s + self._core_share * since_s, self._core_share * FULL_S)
+
+    def left_s(self, spent_s: float) -> float:
+        """Give what this look may still take, having taken so much."""
+        return min(self._balance_s, LONGEST_LOOK_S) - spent_s
+
+    def pay(self, now_s: float, cost_s: float) -> None:
+        """Book what a look took."""
+        self._balance_s -= cost_s
+        self._paid.append((now_s, cost_s))
+        while self._paid[0][0] <= now_s - FULL_S:
+            self._paid.popleft()
+
+    def spent_share(self, now_s: float) -> float:
+        """Give the share of a core that the looks of the last minute took."""
+        began_s = self._paid[0][0] if self._paid else now_s
+        return sum(cost_s for _, cost_s in self._paid) / max(now_s - began_s, 1.0)
+
+
+class Recurring:
+    """Something done at every look while it is cheap, and less often when it is dear."""
+
+    def __init__(self, core_share: float) -> None:
+        self._core_share = core_share
+        self._next_s = float("-inf")
+
+    def is_due(self, now_s: float) -> bool:
+        """Say whether it is its turn."""
+        return now_s >= self._next_s
+
+    def took(self, now_s: float, cost_s: float) -> None:
+        """Learn what it cost, which says when it is due again."""
+        self._next_s = now_s + cost_s / self._core_share

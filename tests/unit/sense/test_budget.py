@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Looking costs no more than its share, however much there is to look at."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numad_py.sense.budget import FULL_S, LONGEST_LOOK_S, Budget, Recurring
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 30), st.floats(0, 0.5)), min_size=1, max_size=200),
+    st.floats(0.001, 1),
+)
+def test_no_more_is_spent_than_flowed_in_but_for_what_the_account_held_and_the_last_look(looks, core_share):
+    budget = Budget(core_share)
+    now_s = spent_s = 0.0
+    for step_s, wish_s in looks:
+        now_s += step_s
+        budget.fill(now_s)
+        cost_s = wish_s if wish_s <= budget.left_s(0.0) else 0.0
+        budget.pay(now_s, cost_s)
+        spent_s += cost_s
+
+    assert spent_s <= core_share * (now_s + FULL_S) + 1e-9
+
+
+def test_one_look_takes_no_more_than_the_loop_can_wait():
+    budget = Budget(1.0)
+    budget.fill(0.0)
+
+    assert budget.left_s(0.03) == pytest.approx(LONGEST_LOOK_S - 0.03)
+
+
+def test_what_was_spent_is_told_of_the_last_minute_alone():
+    budget = Budget(0.01)
+    for second in range(100):
+        budget.fill(float(second))
+        budget.pay(float(second), 1.0 if second < 30 else 0.02)
+
+    assert budget.spent_share(99.0) == pytest.approx(0.02, rel=0.05)
+
+
+def test_what_is_dear_comes_less_often_so_that_it_costs_its_part():
+    dear, cheap = Recurring(0.002), Recurring(0.002)
+    turns = {dear: 0, cheap: 0}
+    for second in range(100):
+        for each, cost_s in ((dear, 0.02), (cheap, 0.0001)):
+            if each.is_due(float(second)):
+                turns[each] += 1
+                each.took(float(second), cost_s)
+
+    assert turns == {dear: 10, cheap: 100}

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Pages are counted where that is quick, else a sample of them is asked after; VMAs are not read again for nothing."""
+
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numad_py.kernel import Malformed, maps, node_sysfs, proc_stat
+from numad_py.model import Mempolicy, PlacementSource, ProcessKey, RegionKind
+from numad_py.sense.placement import PTE_WALK_S, Reader
+from tests.fake_root import FakeRoot
+
+PAGES = 20_000
+WALK_S = PAGES * PTE_WALK_S
+
+
+@pytest.fixture
+def us():
+    """Give our own process, with one region that is large enough."""
+    with mmap.mmap(-1, PAGES * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as region:
+        region.madvise(mmap.MADV_NOHUGEPAGE)
+        region[:: mmap.PAGESIZE] = b"1" * PAGES
+        yield ProcessKey(os.getpid(), proc_stat.read(os.getpid()).start_ticks)
+
+
+@pytest.fixture
+def read_vmas(monkeypatch):
+    """Give the PIDs whose maps were read."""
+    pids = []
+    read = maps.read
+
+    def noted(pid, root):
+        pids.append(pid)
+        return read(pid, root)
+
+    monkeypatch.setattr(maps, "read", noted)
+    return pids
+
+
+def reader(longest_walk_s, root=Path("/"), mempolicy=Mempolicy.UNKNOWN):
+    topology = node_sysfs.read_topology(root, page_bytes=mmap.PAGESIZE)
+    return Reader(topology, longest_walk_s, mempolicy, root)
+
+
+def rss_pages():
+    return proc_stat.read(os.getpid()).rss_pages
+
+
+def test_where_no_walk_can_take_long_every_page_is_counted(us):
+    placement = reader(1.0).read(us, rss_pages(), lambda: None, None)
+
+    assert (placement.source, placement.error_share) == (PlacementSource.NUMA_MAPS, 0.0)
+    assert placement.cost_s > 0
+    assert placement.regions.resident_bytes.sum() >= PAGES * mmap.PAGESIZE
+
+
+@pytest.mark.parametrize("mempolicy", [Mempolicy.UNKNOWN, Mempolicy.DEFAULT])
+def test_where_one_walk_could_take_too_long_pages_are_sampled(us, mempolicy):
+    placement = reader(WALK_S / 2, mempolicy=mempolicy).read(us, rss_pages(), lambda: None, None)
+
+    regions = placement.regions
+    found = regions.pages.sum()
+    assert placement.source is PlacementSource.PAGE_SAMPLE
+    assert 0 < placement.error_share < 0.1
+    assert found == pytest.approx(rss_pages(), rel=0.2)
+    assert set(regions.mempolicy.tolist()) == {mempolicy}
+    assert (regions.movable_bytes.sum() > 0) == (mempolicy is Mempolicy.DEFAULT)
+    assert not regions.movable[regions.kind == RegionKind.FILE].any()
+
+
+def test_a_process_that_is_large_and_has_no_large_region_is_counted(us):
+    placement = reader(WALK_S * 2).read(us, 100 * PAGES, lambda: None, None)
+
+    assert placement.source is PlacementSource.NUMA_MAPS
+
+
+def test_what_is_in_huge_pages_takes_no_time_to_walk(us):
+    placement = reader(WALK_S / 2).read(us, rss_pages(), lambda: PAGES // 10, None)
+
+    assert placement.source is PlacementSource.NUMA_MAPS
+
+
+def test_the_ends_of_vmas_are_not_read_again_unless_one_is_new(tmp_path, read_vmas):
+    fake = FakeRoot(tmp_path)
+    fake.process(100)
+    key = ProcessKey(100, 7)
+    ends = reader(1.0, tmp_path).read(key, 100, lambda: None, None).ends
+    other = ends[0] + np.uint64(4096), ends[1]
+
+    again = reader(1.0, tmp_path).read(key, 100, lambda: None, ends)
+    reader(1.0, tmp_path).read(key, 100, lambda: None, other)
+
+    assert again.regions.pages.tolist() == [[100, 0]]
+    assert read_vmas == [100, 100]
+
+
+def test_what_cannot_be_understood_is_given_and_not_raised(tmp_path):
+    fake = FakeRoot(tmp_path)
+    (fake.process(100) / "numa_maps").write_text("nonsense\n")
+
+    assert isinstance(reader(1.0, tmp_path).read(ProcessKey(100, 7), 1, lambda: None, None), Malformed)
