@@ -220,6 +220,7 @@ class Process:
     """One process of a job: where its threads ran and where its pages are.
 
     ``placement_age_s`` is how old ``regions`` are: they are read less often than the rest.
+    ``gpus`` are the PCI addresses of the GPUs that it is known to use, ascending.
     """
 
     key: ProcessKey
@@ -228,6 +229,7 @@ class Process:
     threads: Threads
     regions: Regions
     placement_age_s: float
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
