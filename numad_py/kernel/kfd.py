@@ -11,7 +11,6 @@ drivers/gpu/drm/amd/amdkfd/kfd_process.c names the folder after lead_thread->pid
 
 import errno
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -37,20 +36,20 @@ def compute_processes(root: Path = Path("/")) -> dict[str, frozenset[int]]:
     pids: dict[str, set[int]] = {gpu: set() for gpu in gpus.values()}
     for process in _entries(root / _KFD / "proc"):
         if _PID.fullmatch(process.name):
-            for gpu_id in _queues(process):
-                pids.setdefault(gpus.get(gpu_id, ""), set()).add(int(process.name))
-    return {gpu: frozenset(of_it) for gpu, of_it in pids.items() if gpu}
+            for gpu_id in gpus.keys() & _queues(process):
+                pids[gpus[gpu_id]].add(int(process.name))
+    return {gpu: frozenset(of_it) for gpu, of_it in pids.items()}
 
 
 def read_gpus(root: Path = Path("/")) -> dict[int, str]:
     """Read KFD's GPUs: its id of each, or of each part of a partitioned one, to the PCI address."""
     gpus: dict[int, str] = {}
     for node in _entries(root / _KFD / "topology/nodes"):
-        if gpu_id := number((node / "gpu_id").read_bytes()):  # 0 is a node of CPUs
-            try:
+        try:
+            if gpu_id := number((node / "gpu_id").read_bytes()):  # 0 is a node of CPUs
                 gpus[gpu_id] = address((node / "properties").read_bytes())
-            except PermissionError:  # node_show() hides a GPU that our devices cgroup forbids
-                continue
+        except PermissionError:  # node_show() hides a GPU that our devices cgroup forbids
+            continue
     return gpus
 
 
@@ -63,8 +62,9 @@ def address(properties: bytes) -> str:
     domain, location = _DOMAIN.search(properties), _LOCATION.search(properties)
     if not domain or not location:
         raise Malformed(f"properties: no location_id or domain in {properties[:80]!r}")
-    # location_id is bus << 8 | device << 3 | function. The GPU is function 0: the parts of a partitioned MI300 are
-    # numbered in the function's bits, or, since "drm/amdkfd: Add partition id field to location_id", in 28 to 31.
+    # location_id is bus << 8 | device << 3 | function. The GPU is function 0: the parts of a partitioned MI300
+    # are numbered in the function's bits, or in bits 28 to 31 ("drm/amdkfd: Add partition id field to
+    # location_id").
     bus, device = int(location[1]) >> 8 & 0xFF, int(location[1]) >> 3 & 0x1F
     return f"{int(domain[1]):04x}:{bus:02x}:{device:02x}.0"
 
@@ -76,13 +76,16 @@ def number(text: bytes) -> int:
     return int(found[1])
 
 
-def _queues(process: Path) -> Iterator[int]:
+def _queues(process: Path) -> set[int]:
+    """Give KFD's ids of the GPUs that this process has queues on."""
+    gpu_ids: set[int] = set()
     for queue in _entries(process / "queues"):
         try:
-            yield number((queue / "gpuid").read_bytes())
+            gpu_ids.add(number((queue / "gpuid").read_bytes()))
         except OSError as error:  # destroyed meanwhile; sysfs says ENODEV of a file that was open
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
+    return gpu_ids
 
 
 def _entries(folder: Path) -> list[Path]:

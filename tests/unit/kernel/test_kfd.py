@@ -48,10 +48,11 @@ def test_with_it_kfd_is_present():
     assert kfd.is_present(MI210)
 
 
-def test_a_gpu_that_our_container_may_not_see_is_left_out(machine):
-    properties = machine / KFD / "topology/nodes/2/properties"
-    properties.unlink()
-    properties.symlink_to(FORBIDDEN)
+@pytest.mark.parametrize("name", ["gpu_id", "properties"])
+def test_a_gpu_that_our_container_may_not_see_is_left_out(machine, name):
+    forbidden = machine / KFD / "topology/nodes/2" / name
+    forbidden.unlink()
+    forbidden.symlink_to(FORBIDDEN)
 
     assert len(kfd.read_gpus(machine)) == 7
 
@@ -93,7 +94,7 @@ def test_an_error_that_is_no_sign_of_vanishing_is_raised(machine):
 def test_a_queue_on_a_gpu_that_is_not_known_is_left_out(machine):
     (machine / KFD / "proc/5003/queues/0/gpuid").write_text("77")
 
-    assert "" not in kfd.compute_processes(machine)
+    assert kfd.compute_processes(machine)["0000:03:00.0"] == frozenset()
 
 
 def test_what_is_no_pid_is_no_process(machine):
