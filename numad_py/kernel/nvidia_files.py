@@ -15,8 +15,9 @@ from typing import Final
 
 from numad_py.kernel import Malformed
 
-__all__ = ["MOST_DESCRIPTORS", "Malformed", "minor", "read_gpus", "read_open"]
+__all__ = ["GPUS", "MOST_DESCRIPTORS", "Malformed", "minor", "read_gpus", "read_open"]
 
+GPUS: Final = Path("proc/driver/nvidia/gpus")
 MOST_DESCRIPTORS: Final = 4096  # of one process; CUDA opens its files early, so that their numbers are low
 
 # kernel-open/nvidia/nv-procfs.c, nv_procfs_read_gpu_info() prints "Device Minor: \t 3", and names the folder
@@ -29,7 +30,7 @@ _DEVICE: Final = re.compile(r"/dev/nvidia([0-9]{1,3})(?: \(deleted\))?")
 def read_gpus(root: Path = Path("/")) -> dict[int, str]:
     """Read the GPUs that NVIDIA's driver has: minor number to PCI address; none without the driver."""
     try:
-        folders = list((root / "proc/driver/nvidia/gpus").iterdir())
+        folders = list((root / GPUS).iterdir())
     except FileNotFoundError:
         return {}
     return {
