@@ -235,6 +235,7 @@ class Process:
     how long ago ``threads`` were: both are read less often than there are looks.
     ``placement_error_share`` is the half width of the 95 % interval of any node's share of the
     resident bytes; 0 where every page was counted.
+    ``gpus`` are the PCI addresses of the GPUs that it is known to use, ascending.
     """
 
     key: ProcessKey
@@ -246,6 +247,7 @@ class Process:
     cpu_age_s: float = 0.0
     placement_source: PlacementSource = PlacementSource.NUMA_MAPS
     placement_error_share: float = 0.0
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -252,6 +252,7 @@ def drawn_processes(on=TWO_NODES):
         seconds | st.just(math.inf),
         st.sampled_from(PlacementSource),
         st.floats(0, 1),
+        st.lists(st.sampled_from(["0000:3b:00.0", "0001:01:00.0"]), max_size=2).map(tuple),
     )
 
 

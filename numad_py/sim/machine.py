@@ -189,6 +189,7 @@ def _with_regions(process: Process, regions: Regions) -> Process:
         process.cpu_age_s,
         process.placement_source,
         process.placement_error_share,
+        process.gpus,
     )
 
 

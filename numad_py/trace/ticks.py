@@ -105,6 +105,7 @@ class Encoder:
             cpu_age_s=process.cpu_age_s,
             placement_source=process.placement_source,
             placement_error_share=process.placement_error_share,
+            gpus=list(process.gpus),
         )
 
     def _regions(self, process: Process) -> tuple[wire.Regions | None, wire.Changes | None]:
@@ -192,6 +193,7 @@ class Decoder:
             _age_s(read.cpu_age_s),
             read.placement_source,
             read.placement_error_share,
+            tuple(read.gpus),
         )
 
     def _regions(self, key: ProcessKey, read: wire.Process) -> Regions:

@@ -117,6 +117,7 @@ class Process(Part, frozen=True, omit_defaults=True):
     cpu_age_s: float | None = 0.0
     placement_source: PlacementSource = PlacementSource.NUMA_MAPS
     placement_error_share: float = 0.0
+    gpus: list[str] = []
 
 
 class JobMemory(Part, frozen=True):

@@ -50,7 +50,7 @@ def test_without_a_word_it_shows_its_verbs(run):
 
     shown = out + err
     assert status in {0, 2}
-    assert all(f"\n  {verb} " in shown for verb in ("daemon", "record", "simulate", "demo"))
+    assert all(f"\n  {verb} " in shown for verb in ("daemon", "doctor", "record", "simulate", "demo"))
     assert "..." not in shown.partition("Commands:")[2]
 
 
