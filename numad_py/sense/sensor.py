@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from numad_py.kernel import Malformed, cgroup, node_sysfs, proc_stat, vmstat
 from numad_py.model import (
     Job,
@@ -28,16 +26,15 @@ from numad_py.model import (
     LookCost,
     Mempolicy,
     NodeMemory,
-    Process,
     ProcessKey,
     Skipped,
     Snapshot,
-    Threads,
     Topology,
 )
 from numad_py.roles import Sensor
 from numad_py.sense.budget import Budget, Recurring
 from numad_py.sense.cpu_time import NO_THREADS, CpuTime
+from numad_py.sense.known import Known, Then, agrees
 from numad_py.sense.placement import Placement, Reader
 from numad_py.workers import Unfinished, Workers
 
@@ -51,11 +48,6 @@ RETRY_S: Final = 60.0  # after which what could not be read is tried again
 
 FINDING_PART: Final = 0.2  # of the budget, for which jobs there are
 GLANCING_PART: Final = 0.4  # and for a glance at every process
-
-UNCHANGED_SHARE: Final = 0.01
-TRUSTED_SHARE: Final = 0.20  # of RssAnon, by which memory.numa_stat may differ and still be believed
-LIKELY_THREADS_S: Final = 200e-6  # until it was read once
-LIKELY_PLACEMENT_S: Final = 3e-3
 
 
 class TopologyChanged(RuntimeError):
@@ -79,47 +71,6 @@ class Costs:
             raise ValueError("budget_core_share: a share is above 0 and at most 1")
         if self.longest_walk_ms < 0:
             raise ValueError("longest_walk_ms: must not be negative")
-
-
-@dataclass(eq=False)
-class _Known:
-    """What is known of one process, and since when. ``why`` says why it is left out, if it is."""
-
-    key: ProcessKey
-    stat: proc_stat.Stat
-    job: int  # the cgroup id
-    threads: Threads = NO_THREADS
-    threads_s: float = float("-inf")
-    threads_cost_s: float = LIKELY_THREADS_S
-    placement: Placement | None = None
-    placement_s: float = float("-inf")  # when it was read
-    sure_s: float = float("-inf")  # when it was last known to be so
-    then: "_Then | None" = None
-    was_moved: bool = False  # by us, since
-    why: str = ""
-    retry_s: float = float("-inf")
-
-    @property
-    def ticks(self) -> int:
-        return self.stat.utime_ticks + self.stat.stime_ticks
-
-    @property
-    def rss_anon_bytes(self) -> int:
-        """RssAnon, as if all that came and went since it was read had been anonymous."""
-        if self.placement is None or self.then is None:
-            return 0
-        change_pages = self.stat.rss_pages - self.then.stat.rss_pages
-        return max(self.placement.status.rss_anon_bytes + change_pages * self.then.page_bytes, 0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Then:
-    """How things stood when a placement was read."""
-
-    stat: proc_stat.Stat
-    memory: JobMemory | None
-    migrated_pages: int
-    page_bytes: int
 
 
 class LiveSensor(Sensor):
@@ -155,7 +106,7 @@ class LiveSensor(Sensor):
         self._cpu_time = CpuTime(root)
         self._groups: tuple[cgroup.LabelledCgroup, ...] = ()
         self._pids: dict[int, tuple[int, ...]] = {}  # by cgroup id
-        self._known: dict[int, _Known] = {}  # by PID
+        self._known: dict[int, Known] = {}  # by PID
         self._unread: dict[int, Skipped] = {}  # by PID: those of which not even stat could be read
         self._memory: dict[int, JobMemory | None] = {}
         self._trusted: dict[int, JobMemory] = {}
@@ -233,13 +184,13 @@ class LiveSensor(Sensor):
             return
         known = self._known.get(pid)
         if known is None or known.key.start_ticks != stat.start_ticks or known.job != job:
-            self._known[pid] = known = _Known(ProcessKey(pid, stat.start_ticks), stat, job)
+            self._known[pid] = known = Known(ProcessKey(pid, stat.start_ticks), stat, job)
         known.stat = stat
         if known.why and now_s >= known.retry_s:
             known.why = ""
         if known.threads_s > float("-inf") and not self._cpu_time.ran(known.key, known.ticks):
             known.threads_s = now_s
-        if self._is_sure(known):
+        if known.is_where_it_was(self._migrated_pages):
             known.sure_s = now_s
 
     def _job_memory(self, group: cgroup.LabelledCgroup) -> JobMemory | None:
@@ -258,18 +209,8 @@ class LiveSensor(Sensor):
         return {
             job: memory
             for job, memory in self._memory.items()
-            if memory is not None and _agrees(memory, rss_anon_bytes[job])
+            if memory is not None and agrees(memory, rss_anon_bytes[job])
         }
-
-    def _is_sure(self, known: _Known) -> bool:
-        """Say whether a process's pages must be where they were: it got none, lost none, and nobody moved any."""
-        then = known.then
-        return (
-            then is not None
-            and not known.was_moved
-            and _footprint(then.stat) == _footprint(known.stat)
-            and then.migrated_pages == self._migrated_pages
-        )
 
     def _read_the_most_urgent(self, now_s: float, began_s: float) -> tuple[ProcessKey, ...]:
         """Read threads and page tables for as long as the budget lasts; give who has to wait."""
@@ -282,14 +223,14 @@ class LiveSensor(Sensor):
         ]
         wanted.sort(key=lambda each: -each[0])
         left_s = self._budget.left_s(time.process_time() - began_s)
-        threads: list[_Known] = []
-        placements: list[_Known] = []
+        threads: list[Known] = []
+        placements: list[Known] = []
         waiting: list[ProcessKey] = []
         for _, known, is_threads in wanted:
             if left_s <= 0:
                 waiting.append(known.key)
                 continue
-            cost_s = known.threads_cost_s if is_threads else _placement_cost_s(known)
+            cost_s = known.threads_cost_s if is_threads else known.placement_cost_s
             left_s -= cost_s
             (threads if is_threads else placements).append(known)
         for known in threads:
@@ -297,23 +238,23 @@ class LiveSensor(Sensor):
         self._read_placements(placements, now_s)
         return tuple(dict.fromkeys(waiting))
 
-    def _unread_threads(self, now_s: float) -> Iterator[tuple[float, _Known]]:
+    def _unread_threads(self, now_s: float) -> Iterator[tuple[float, Known]]:
         for known in self._known.values():
             if self._cpu_time.ran(known.key, known.ticks) and not known.why:
                 yield (now_s - known.threads_s) / CPU_S, known
 
-    def _unread_placements(self, now_s: float) -> Iterator[tuple[float, _Known]]:
+    def _unread_placements(self, now_s: float) -> Iterator[tuple[float, Known]]:
         for known in self._known.values():
             if known.why or known.sure_s == now_s:
                 continue
             age_s = now_s - known.placement_s
-            changed = _changed(known, self._trusted.get(known.job), self._migrated_pages)
+            changed = known.may_have_changed(self._trusted.get(known.job), self._migrated_pages)
             urgency = age_s / (CHANGED_PLACEMENT_S if changed else PLACEMENT_S)
-            rested = known.was_moved or _placement_cost_s(known) <= LOCKED_SHARE * age_s
+            rested = known.was_moved or known.placement_cost_s <= LOCKED_SHARE * age_s
             if rested and (changed or urgency >= EARLY):
                 yield urgency, known
 
-    def _read_threads(self, known: _Known, now_s: float) -> None:
+    def _read_threads(self, known: Known, now_s: float) -> None:
         began_s = time.thread_time()
         try:
             known.threads = self._cpu_time.read(known.key, known.ticks)
@@ -325,7 +266,7 @@ class LiveSensor(Sensor):
             return
         known.threads_s, known.threads_cost_s = now_s, time.thread_time() - began_s
 
-    def _read_placements(self, due: list[_Known], now_s: float) -> None:
+    def _read_placements(self, due: list[Known], now_s: float) -> None:
         due = [
             known for known in due if known.key.pid in self._known and not known.why
         ]  # of threads just read
@@ -335,7 +276,7 @@ class LiveSensor(Sensor):
                 known.placement, known.placement_s, known.sure_s = result, now_s, now_s
                 known.was_moved = False
                 page_bytes = self._topology.page_bytes
-                known.then = _Then(known.stat, self._memory.get(known.job), self._migrated_pages, page_bytes)
+                known.then = Then(known.stat, self._memory.get(known.job), self._migrated_pages, page_bytes)
             elif isinstance(result, (ProcessLookupError, FileNotFoundError)):
                 del self._known[known.key.pid]
             else:
@@ -343,12 +284,12 @@ class LiveSensor(Sensor):
                 known.retry_s = now_s if isinstance(result, Unfinished) else now_s + RETRY_S
                 known.placement = known.then = None
 
-    def _placement(self, known: _Known) -> Placement | Malformed:
+    def _placement(self, known: Known) -> Placement | Malformed:
         same_vmas = known.then is not None and known.then.stat.vsize_bytes == known.stat.vsize_bytes
         ends = known.placement.ends if known.placement and same_vmas else None
         return self._reader.read(known.key, known.stat.rss_pages, partial(self._small_pages, known), ends)
 
-    def _small_pages(self, known: _Known) -> int | None:
+    def _small_pages(self, known: Known) -> int | None:
         """Give an upper bound of pages that are not huge, from the job's charges; None where they are not believed."""
         if known.job not in self._trusted:
             return None
@@ -361,11 +302,8 @@ class LiveSensor(Sensor):
 
     def _job(self, group: cgroup.LabelledCgroup, now_s: float) -> Job:
         known = (self._known.get(pid) for pid in self._pids[group.cgroup_id])
-        processes = tuple(
-            _process(each, each.placement, now_s)
-            for each in known
-            if each and each.placement and not each.why
-        )
+        told = (each.told(now_s) for each in known if each)
+        processes = tuple(process for process in told if process)
         memory = self._memory.get(group.cgroup_id)
         return Job(group.cgroup_id, group.path, group.profile, processes, memory)
 
@@ -374,55 +312,3 @@ class LiveSensor(Sensor):
         for known in self._known.values():
             if known.why:
                 yield Skipped(known.key, known.stat.comm, known.why)
-
-
-def _process(known: _Known, placement: Placement, now_s: float) -> Process:
-    return Process(
-        known.key,
-        known.stat.comm,
-        placement.status.nodes_allowed,
-        known.threads,
-        placement.regions,
-        now_s - known.sure_s,
-        now_s - known.threads_s,
-        placement.source,
-        placement.error_share,
-    )
-
-
-def _footprint(stat: proc_stat.Stat) -> tuple[int, int, int, int]:
-    """Give what must change before a process can have a page that it had not, or lose one."""
-    return stat.minor_faults, stat.major_faults, stat.rss_pages, stat.vsize_bytes
-
-
-def _placement_cost_s(known: _Known) -> float:
-    return known.placement.cost_s if known.placement else LIKELY_PLACEMENT_S
-
-
-def _changed(known: _Known, trusted: JobMemory | None, migrated_pages: int) -> bool:
-    """Say whether something speaks for pages having come, gone or moved since they were read."""
-    then = known.then
-    if then is None or known.was_moved:
-        return True
-    if trusted is not None and then.memory is not None:
-        return _moved(then.memory, trusted)
-    if _footprint(then.stat) != _footprint(known.stat):
-        return True
-    ran = (then.stat.utime_ticks, then.stat.stime_ticks) != (known.stat.utime_ticks, known.stat.stime_ticks)
-    return ran and then.migrated_pages != migrated_pages
-
-
-def _agrees(memory: JobMemory, rss_anon_bytes: int) -> bool:
-    """Say whether memory.numa_stat may be believed.
-
-    Charges stay in the cgroup where a page was charged first, so that after
-    late labelling a job can show 0 where its processes hold gigabytes.
-    """
-    return abs(int(memory.anon_bytes.sum()) - rss_anon_bytes) <= TRUSTED_SHARE * rss_anon_bytes
-
-
-def _moved(before: JobMemory, now: JobMemory) -> bool:
-    """Say whether a job's bytes on any node changed by more than a hundredth of the job."""
-    was = before.anon_bytes + before.file_bytes
-    moved = np.abs(now.anon_bytes + now.file_bytes - was)
-    return bool((moved > UNCHANGED_SHARE * was.sum()).any())
