@@ -13,7 +13,7 @@ from tests.builders import TWO_NODES, job, process
 class Watcher:
     """A source that notes what it is asked for, and tells what it was given to tell."""
 
-    def __init__(self, can=True, why=()):
+    def __init__(self, *, can=True, why=()):
         self.can, self.problems, self.cost_s = can, list(why), 0.0
         self.watched, self.stops = [], 0
 
