@@ -10,6 +10,7 @@ import typer
 from numad_py import __version__
 from numad_py.cli.daemon import daemon
 from numad_py.cli.demo import demo
+from numad_py.cli.look import look
 from numad_py.cli.record import record
 from numad_py.cli.simulate import simulate
 from numad_py.daemon.service import NoCgroupError
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # boxes break sentences, and sentences are what mistakes are told in
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (daemon, record, simulate, demo):
+for verb in (look, daemon, record, simulate, demo):
     app.command()(verb)
 
 

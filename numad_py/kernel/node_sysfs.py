@@ -34,6 +34,9 @@ _MEMINFO: Final = re.compile(
     rb"^(?:Node [0-9]+ )?(%s): +([0-9]{1,14}) kB$" % b"|".join(re.escape(name).encode() for name in _COUNTED),
     re.MULTILINE,
 )
+_DISTANCES: Final = re.compile(
+    rb"(?:[0-9]{1,3}(?:\s+|$))+"
+)  # drivers/base/node.c node_read_distance(): u8 each
 _TOTAL: Final = re.compile(rb"^(?:Node [0-9]+ )?MemTotal: +([0-9]{1,14}) kB$", re.MULTILINE)
 # In mm/vmstat.c zoneinfo_show_print() a zone's watermark is "        high     63"; "high:" and "high_min:"
 # further down are those of each CPU's list of free pages.
@@ -91,9 +94,9 @@ def meminfo(text: bytes) -> dict[str, int]:
 def distances(text: bytes, nodes: int) -> tuple[int, ...]:
     """Give one node's distances to the online nodes, ascending by id; Malformed unless there are as many."""
     row = text.split()
-    if len(row) != nodes or not all(re.fullmatch(rb"[0-9]{1,3}", distance) for distance in row):
+    if len(row) != nodes or not _DISTANCES.fullmatch(text):
         raise Malformed(f"distance: not {nodes} numbers: {text[:80]!r}")
-    return tuple(int(distance) for distance in row)
+    return tuple(map(int, row))
 
 
 def watermarks(text: bytes) -> dict[int, int]:
