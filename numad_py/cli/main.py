@@ -15,8 +15,7 @@ from numad_py.cli.record import record
 from numad_py.cli.simulate import simulate
 from numad_py.daemon.service import NoCgroupError
 from numad_py.profile import ProfileError
-from numad_py.sense.sensor import TopologyChanged
-from numad_py.trace import TraceError
+from numad_py.trace import AnotherTopology, TraceError
 
 app = typer.Typer(
     help="Keep memory near the threads that use it, on Linux machines with more than one NUMA node.",
@@ -50,7 +49,7 @@ def main() -> None:
     """Run one verb; what the user can mend ends in one sentence and exit 1."""
     try:
         app(prog_name="numad-py")
-    except (ProfileError, TraceError, NoCgroupError, TopologyChanged, OSError) as error:
+    except (ProfileError, TraceError, NoCgroupError, AnotherTopology, OSError) as error:
         print(f"numad-py: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
 

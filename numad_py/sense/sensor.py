@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from numad_py.kernel import Malformed, cgroup, maps, node_sysfs, numa_maps, proc_stat, proc_status
+from numad_py.kernel import Malformed, cgroup, hotplug, maps, node_sysfs, numa_maps, proc_stat, proc_status
 from numad_py.model import (
     Job,
     JobMemory,
-    NodeMemory,
     Process,
     ProcessKey,
     Regions,
@@ -37,10 +36,6 @@ from numad_py.workers import Unfinished, Workers
 OLDEST_PLACEMENT_S = 60.0
 UNCHANGED_SHARE = 0.01
 TRUSTED_SHARE = 0.20  # of RssAnon, by which memory.numa_stat may differ and still be believed
-
-
-class TopologyChanged(RuntimeError):
-    """A node went off line, so that what was read of the machine at the start is no longer so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +64,7 @@ class LiveSensor(Sensor):
     Reading another user's numa_maps needs CAP_SYS_PTRACE; processes that may
     not be read are named in ``Snapshot.skipped``. After a look ``ignored_labels``
     tells which labels do not count and why, and ``took_s`` how long it took.
-    A node that goes off line raises TopologyChanged.
+    Where nodes or CPUs came or went, the topology is read anew, and so are all placements.
     """
 
     def __init__(self, topology: Topology, workers: Workers, *, mount: Path, root: Path = Path("/")) -> None:
@@ -77,12 +72,27 @@ class LiveSensor(Sensor):
         self._workers = workers
         self._mount = mount
         self._root = root
+        self._present = hotplug.present(root)
         self._cpu_time = CpuTime(root)
         self._placements: dict[ProcessKey, _Placement] = {}
         self.ignored_labels: dict[str, str] = {}
         self.took_s = 0.0
 
     def look(self) -> Snapshot:
+        if (present := hotplug.present(self._root)) != self._present:
+            self._renew(present)
+        try:
+            return self._look()
+        except FileNotFoundError:  # a node went off line since; the lists say so before its files are gone
+            self._renew(hotplug.present(self._root))
+            return self._look()
+
+    def _renew(self, present: tuple[str, ...]) -> None:
+        self._topology = node_sysfs.read_topology(self._root, self._topology.page_bytes)
+        self._present = present
+        self._placements.clear()  # their columns are in the order of the nodes that were
+
+    def _look(self) -> Snapshot:
         now_s = time.monotonic()
         labelled = cgroup.labels(self._mount)
         self.ignored_labels = {ignored.path: ignored.why for ignored in labelled.ignored}
@@ -91,15 +101,9 @@ class LiveSensor(Sensor):
         self._cpu_time.turn()
         alive = {process.key for job in jobs for process in job.processes}
         self._placements = {key: kept for key, kept in self._placements.items() if key in alive}
-        memory = self._node_memory()
+        memory = node_sysfs.read_memory(self._root, self._topology)
         self.took_s = time.monotonic() - now_s
         return Snapshot(now_s, self._topology, memory, jobs, tuple(skipped))
-
-    def _node_memory(self) -> NodeMemory:
-        try:
-            return node_sysfs.read_memory(self._root, self._topology)
-        except FileNotFoundError as error:
-            raise TopologyChanged(f"{error.filename} is gone: a node went off line; start again") from None
 
     def _job(self, group: cgroup.LabelledCgroup, now_s: float, skipped: list[Skipped]) -> Job:
         pids = sorted({pid for directory in group.directories for pid in cgroup.procs(directory)})

@@ -24,6 +24,7 @@ COUNTS = {
     "kunpeng-920": (4, 4, 2, 4, 128, 128),
     "opteron-sparse": (8, 8, 4, 8, 48, 48),
     "power9-gpu": (8, 2, 2, 0, 8, 32),
+    "qemu-hmat": (8, 4, 4, 4, 4, 8),
     "two-socket-xeon": (2, 2, 2, 2, 16, 32),
     "xeon-cxl": (4, 2, 2, 2, 104, 208),
     "xeon-snc2": (4, 4, 2, 2, 40, 80),
@@ -128,6 +129,14 @@ def test_adapters_hang_on_their_nodes(read):
     on = read("two-socket-xeon")
 
     assert {(device.kind, device.node) for device in on.devices} == {("nic", 0)}
+
+
+def test_latency_bandwidth_and_tiers_are_told_where_the_firmware_tells_them(read):
+    nodes = read("qemu-hmat").nodes
+
+    assert [node.read_latency_ns for node in nodes] == [100] * 4 + [140] * 4
+    assert [node.read_mb_per_s for node in nodes] == [100_000] * 4 + [71_420] * 4
+    assert all(node.tier is not None for node in nodes)
 
 
 def test_isolated_cpus_are_told(read):

@@ -5,6 +5,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -119,3 +120,22 @@ def test_slower_memory_is_in_a_higher_tier(values):
 
     assert len(set(tiers[:4])) == 1
     assert min(tiers[4:]) >= tiers[0]
+
+
+@pytest.fixture
+def cpu_7():
+    """Give the file that takes a CPU off line; it is back at the end."""
+    path = Path("/sys/devices/system/cpu/cpu7/online")
+    yield path
+    path.write_text("1")
+
+
+@pytest.mark.guest("eight-nodes")
+def test_the_daemon_goes_on_where_a_cpu_goes_off_line(daemon, cpu_7):
+    service = daemon(mode="observe")
+
+    cpu_7.write_text("0")
+
+    assert "cpus=0-6" in service.wait_for("topology changed")
+    assert "begin another trace" in service.wait_for("trace ended")
+    assert service.stop() == 0

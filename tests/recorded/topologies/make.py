@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Pack a machine's topology: ``python3 tests/recorded/topologies/make.py NAME FOLDER``, or without arguments the built ones.
+"""Pack a machine's topology: ``python3 tests/recorded/topologies/make.py NAME FOLDER [TARGET]``, or without arguments the built ones.
 
-FOLDER is the one above proc/ and sys/, such as / itself. What is packed is what numad-py
+FOLDER is the one above proc/ and sys/, such as / itself; the archive goes to TARGET, else beside this. What is packed is what numad-py
 reads and no more. SOURCES.md beside this says where each archive comes from.
 """
 
@@ -38,9 +38,9 @@ READ = (
 INTERESTING = re.compile(r"0x(02|03|12|0c06)")  # classes of PCI devices: the others are read no further
 
 
-def pack(name, files):
+def pack(name, files, target=HERE):
     """Write an archive that is the same whenever it is made of the same files."""
-    with tarfile.open(HERE / f"{name}.tar.xz", "w:xz", preset=9) as archive:
+    with tarfile.open(target / f"{name}.tar.xz", "w:xz", preset=9) as archive:
         for path, text in sorted(files.items()):
             entry = tarfile.TarInfo(path)
             entry.size = len(text)
@@ -217,8 +217,9 @@ BUILT = {
 
 def main():
     """Pack one machine, or all that are built from published figures."""
-    if len(sys.argv) == 3:
-        pack(sys.argv[1], recorded(Path(sys.argv[2])))
+    if sys.argv[1:]:
+        name, folder, *target = sys.argv[1:]
+        pack(name, recorded(Path(folder)), *map(Path, target))
         return
     for name, build in BUILT.items():
         pack(name, build())
