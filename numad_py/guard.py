@@ -120,7 +120,7 @@ class Guard(Policy):
     ) -> MovePages | None:
         """Trim the wish to what may move now; None where that is nothing."""
         past = self._past.get(move.process, _Past())
-        refusal = self._refusal(move, process, past, snapshot.time_s)
+        refusal = self._refusal(move, process, past, snapshot)
         if refusal:
             allowance.held.append(Held(move.process, move.limit_bytes, refusal))
             return None
@@ -134,7 +134,10 @@ class Guard(Policy):
         whole = move.whole and trimmed is move and granted_bytes == move.limit_bytes
         return replace(trimmed, limit_bytes=granted_bytes, whole=whole)
 
-    def _refusal(self, move: MovePages, process: Process, past: _Past, now_s: float) -> Refusal | None:
+    def _refusal(self, move: MovePages, process: Process, past: _Past, snapshot: Snapshot) -> Refusal | None:
+        now_s = snapshot.time_s
+        if not snapshot.topology.gpu_ids.isdisjoint(move.targets):
+            return Refusal.GPU_MEMORY
         if not set(move.targets) <= set(process.nodes_allowed):
             return Refusal.NOT_ALLOWED
         if now_s < past.quiet_until_s:

@@ -22,22 +22,60 @@ Addresses = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
 
+CpuGroups = tuple[tuple[int, ...], ...]  # ascending, and apart
+
+
 @dataclass(frozen=True)
 class Node:
-    """One NUMA node; without CPUs it is memory only, without memory CPUs only."""
+    """One NUMA node; without CPUs it is memory only, without memory CPUs only.
+
+    ``gpu`` says that its memory is a GPU's: never a target. ``tier`` is the kernel's
+    memory tier, lower is faster. The two figures are what the firmware's HMAT says
+    of reads by the nearest CPUs; MB = 2^20 bytes. None is what the kernel does not tell.
+    """
 
     id: int
     cpus: tuple[int, ...]
     total_bytes: int
+    gpu: bool = False
+    tier: int | None = None
+    read_latency_ns: int | None = None
+    read_mb_per_s: int | None = None
+
+
+class DeviceKind(StrEnum):
+    """What a PCI device is."""
+
+    GPU = "gpu"
+    NIC = "nic"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One PCI device, and the id of the node it hangs on; None where that is not told."""
+
+    address: str
+    kind: DeviceKind
+    node: int | None
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The machine. ``distances`` are SLIT numbers, 10 is local; they are not times."""
+    """The machine. ``distances`` are SLIT numbers, 10 is local; they are not times.
+
+    ``sockets``, ``llcs`` (last-level caches, on EPYC a CCX) and ``cores`` (SMT siblings) are
+    the CPUs that each holds; a CPU of which the kernel tells nothing is in none.
+    """
 
     nodes: tuple[Node, ...]
     distances: tuple[tuple[int, ...], ...]
     page_bytes: int
+    sockets: CpuGroups = ()
+    llcs: CpuGroups = ()
+    cores: CpuGroups = ()
+    isolated_cpus: tuple[int, ...] = ()
+    nohz_full_cpus: tuple[int, ...] = ()
+    devices: tuple[Device, ...] = ()
 
     @cached_property
     def node_ids(self) -> tuple[int, ...]:
@@ -60,10 +98,15 @@ class Topology:
 
     @cached_property
     def memory_of(self) -> Ints:
-        """By node: the position of the nearest node that has memory, itself where it has."""
-        having = [index for index, node in enumerate(self.nodes) if node.total_bytes]
+        """By node: the position of the nearest node that has memory of its own, itself where it has."""
+        having = [index for index, node in enumerate(self.nodes) if node.total_bytes and not node.gpu]
         nearest = [min(having, key=lambda index: (row[index], index)) for row in self.distances]
         return np.array(nearest, np.int64)
+
+    @cached_property
+    def gpu_ids(self) -> frozenset[int]:
+        """The nodes whose memory is a GPU's."""
+        return frozenset(node.id for node in self.nodes if node.gpu)
 
     @cached_property
     def has_cpus(self) -> Bools:
@@ -383,6 +426,7 @@ class Refusal(StrEnum):
     """Why the guard held a move back, or part of it."""
 
     NOT_ALLOWED = "target outside the cpuset"
+    GPU_MEMORY = "target is a GPU's memory"
     NO_ROOM = "no room on the target"
     RATE = "rate limit"
     COOLDOWN = "cooling down after a move elsewhere"

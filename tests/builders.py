@@ -9,12 +9,14 @@ Nodes are named by id everywhere: ``process(pages={0: 900, 1: 100}, cpu_s={1: 0.
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
 
 from numad_py.model import (
+    Device,
+    DeviceKind,
     Ending,
     Held,
     Job,
@@ -203,9 +205,30 @@ def columns(values, length, dtype=np.int64):
 
 @st.composite
 def drawn_topologies(draw):
-    """Draw one to three nodes with sparse ids, some without CPUs."""
+    """Draw one to three nodes with sparse ids, some without CPUs, and what else a kernel may tell of a machine."""
     ids = sorted(draw(st.sets(st.integers(0, 9), min_size=1, max_size=3)))
-    return topology(ids=ids, cpuless=draw(st.sets(st.sampled_from(ids))), cpus=draw(st.integers(1, 3)))
+    on = topology(ids=ids, cpuless=draw(st.sets(st.sampled_from(ids))), cpus=draw(st.integers(1, 3)))
+    groups = st.sampled_from([(), tuple(node.cpus for node in on.nodes)])
+    told = st.none() | st.integers(1, 300_000)
+    return replace(
+        on,
+        nodes=tuple(
+            replace(
+                node,
+                gpu=draw(st.booleans()),
+                tier=draw(told),
+                read_latency_ns=draw(told),
+                read_mb_per_s=draw(told),
+            )
+            for node in on.nodes
+        ),
+        sockets=draw(groups),
+        llcs=draw(groups),
+        cores=draw(groups),
+        isolated_cpus=draw(st.sampled_from([(), (0, 1)])),
+        nohz_full_cpus=draw(st.sampled_from([(), (1,)])),
+        devices=draw(st.sampled_from([(), (Device("0000:01:00.0", DeviceKind.GPU, None),)])),
+    )
 
 
 @st.composite

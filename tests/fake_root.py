@@ -42,18 +42,22 @@ class FakeRoot:
             "".join(f"Node {node}, zone   Normal\n        high     10\n" for node in range(nodes)),
         )
         self.vmstat()
-        self.write("sys/devices/system/node/online", f"0-{nodes - 1}\n")
         for node in range(nodes):
-            folder = f"sys/devices/system/node/node{node}"
-            self.write(f"{folder}/cpulist", f"{2 * node}-{2 * node + 1}\n")
-            distances = ["10" if node == other else "21" for other in range(nodes)]
-            self.write(f"{folder}/distance", " ".join(distances) + "\n")
-            self.meminfo(node)
+            self.node(node, nodes=nodes)
 
     def write(self, path, text):
         """Write one file, its folders too."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
+
+    def node(self, new, *, nodes):
+        """Bring a node with two CPUs on line; ``nodes`` are there then."""
+        self.write("sys/devices/system/node/online", f"0-{nodes - 1}\n" if nodes > 1 else "0\n")
+        self.write(f"sys/devices/system/node/node{new}/cpulist", f"{2 * new}-{2 * new + 1}\n")
+        for node in range(nodes):
+            distances = ["10" if node == other else "21" for other in range(nodes)]
+            self.write(f"sys/devices/system/node/node{node}/distance", " ".join(distances) + "\n")
+        self.meminfo(new)
 
     def meminfo(self, node, **kib):
         """Write a node's counters: half free, but for what is said (free, inactive, dirty, mapped)."""

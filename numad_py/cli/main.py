@@ -11,12 +11,12 @@ from numad_py import __version__
 from numad_py.cli.daemon import daemon
 from numad_py.cli.demo import demo
 from numad_py.cli.doctor import doctor
+from numad_py.cli.look import look
 from numad_py.cli.record import record
 from numad_py.cli.simulate import simulate
 from numad_py.daemon.service import NoCgroupError
 from numad_py.profile import ProfileError
-from numad_py.sense.sensor import TopologyChanged
-from numad_py.trace import TraceError
+from numad_py.trace import AnotherTopology, TraceError
 
 app = typer.Typer(
     help="Keep memory near the threads that use it, on Linux machines with more than one NUMA node.",
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # boxes break sentences, and sentences are what mistakes are told in
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (daemon, doctor, record, simulate, demo):
+for verb in (look, doctor, daemon, record, simulate, demo):
     app.command()(verb)
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     """Run one verb; what the user can mend ends in one sentence and exit 1."""
     try:
         app(prog_name="numad-py")
-    except (ProfileError, TraceError, NoCgroupError, TopologyChanged, OSError) as error:
+    except (ProfileError, TraceError, NoCgroupError, AnotherTopology, OSError) as error:
         print(f"numad-py: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
 

@@ -57,7 +57,11 @@ def record(
         trace.Writer(output, hidden.header(header) if hidden else header) as writer,
     ):
         for tick in service.ticks():
-            writer.write(hidden.tick(tick) if hidden else tick)
+            try:
+                writer.write(hidden.tick(tick) if hidden else tick)
+            except trace.AnotherTopology:
+                print("nodes or CPUs came or went, and a trace holds one topology: it ends here")
+                break
             count += 1
             jobs |= {job.cgroup_id for job in tick.snapshot.jobs}
             if duration_s and tick.snapshot.time_s >= began_s + duration_s:

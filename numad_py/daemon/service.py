@@ -22,9 +22,9 @@ from numad_py.act.price import move_4k_page_ns
 from numad_py.daemon.clock import LiveClock
 from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.log import TickLog
-from numad_py.kernel import cgroup, hugepages, node_sysfs
+from numad_py.kernel import cgroup, cpulist, hugepages, node_sysfs
 from numad_py.loop import ticks
-from numad_py.model import Tick
+from numad_py.model import Tick, Topology
 from numad_py.policies.by_profile import ByProfile
 from numad_py.roles import Actuator, Policy
 from numad_py.sense.sensor import LiveSensor
@@ -103,6 +103,8 @@ class Service:
         for tick in ticks(
             self._sensor, self._policy, self._actuator, self.clock, period_s=self.config.period_s
         ):
+            if tick.snapshot.topology is not self.topology:
+                self._tell_of_topology(tick.snapshot.topology)
             self._log.tick(tick, self._sensor.took_s)
             moved = (
                 move.process
@@ -112,6 +114,16 @@ class Service:
             self._sensor.moved(moved)
             self._tell_of_labels(tick)
             yield tick
+
+    def _tell_of_topology(self, topology: Topology) -> None:
+        self.topology = topology
+        cpus = cpulist.render(cpu for node in topology.nodes for cpu in node.cpus)
+        structlog.get_logger().warning(
+            "topology changed",
+            nodes=cpulist.render(topology.node_ids),
+            cpus=cpus,
+            note="whether to act was decided at the start",
+        )
 
     def _tell_of_labels(self, tick: Tick) -> None:
         for path, why in self._sensor.ignored_labels.items():
@@ -136,13 +148,24 @@ class Service:
 def run(config: Config, *, dry_run: bool, once: bool) -> None:
     """Run the daemon until SIGTERM or SIGINT, or with ``once`` until something was done."""
     service = Service(config, dry_run=dry_run)
-    with stopped_by_signals(service.clock), _trace(config, service.header) as sink:
+    with stopped_by_signals(service.clock), _trace(config, service.header) as opened:
         _greet(service)
+        sink: Sink = opened
         for turn, tick in enumerate(service.ticks(), 1):
-            sink.write(tick)
+            sink = written(sink, tick)
             if once and (tick.plan.moves or turn == ONCE_TURNS):
                 break
     structlog.get_logger().info("stopped", note="what was moved stays where it is", **_own_cost())
+
+
+def written(sink: Sink, tick: Tick) -> Sink:
+    """Write the tick; a trace that cannot hold it is at its end, and the next ticks go to nobody."""
+    try:
+        sink.write(tick)
+    except trace.AnotherTopology as error:
+        structlog.get_logger().warning("trace ended", note=str(error))
+        return Nobody()
+    return sink
 
 
 def _own_cost() -> dict[str, float]:

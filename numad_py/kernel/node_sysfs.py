@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Read /sys/devices/system/node: the nodes, their CPUs, distances and memory."""
+"""Read the whole topology, and of /sys/devices/system/node the nodes, their CPUs, distances and memory."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.kernel import Malformed, cpulist
+from numad_py.kernel import Malformed, cpu_sysfs, cpulist, memory_sysfs, pci
 from numad_py.model import Ints, Node, NodeMemory, Topology
 
 __all__ = ["PAGE_BYTES", "Malformed", "distances", "meminfo", "read_memory", "read_topology", "watermarks"]
@@ -34,6 +34,10 @@ _MEMINFO: Final = re.compile(
     rb"^(?:Node [0-9]+ )?(%s): +([0-9]{1,14}) kB$" % b"|".join(re.escape(name).encode() for name in _COUNTED),
     re.MULTILINE,
 )
+_DISTANCES: Final = re.compile(
+    rb"(?:[0-9]{1,3}(?:\s+|$))+"
+)  # drivers/base/node.c node_read_distance(): u8 each
+_TOTAL: Final = re.compile(rb"^(?:Node [0-9]+ )?MemTotal: +([0-9]{1,14}) kB$", re.MULTILINE)
 # In mm/vmstat.c zoneinfo_show_print() a zone's watermark is "        high     63"; "high:" and "high_min:"
 # further down are those of each CPU's list of free pages.
 _ZONE_OR_HIGH: Final = re.compile(rb"^Node ([0-9]{1,6}), zone +[^ ]+$|^ +high +([0-9]{1,12})$", re.MULTILINE)
@@ -45,12 +49,19 @@ def read_topology(root: Path = Path("/"), page_bytes: int = PAGE_BYTES) -> Topol
     A kernel built without NUMA is one node 0. A node that goes off line meanwhile
     raises FileNotFoundError, or Malformed where the distances no longer fit.
     """
-    if not (root / _NODES).is_dir():
-        return _without_numa(root, page_bytes)
-    ids = cpulist.parse((root / _NODES / "online").read_text("ascii"))
-    nodes = tuple(_node(id_, root) for id_ in ids)
-    rows = tuple(distances((_directory(id_, root) / "distance").read_bytes(), len(ids)) for id_ in ids)
-    return Topology(nodes, rows, page_bytes)
+    nodes, rows = _nodes(root) if (root / _NODES).is_dir() else _without_numa(root)
+    cpus = tuple(sorted(cpu for node in nodes for cpu in node.cpus))
+    return Topology(
+        nodes,
+        rows,
+        page_bytes,
+        sockets=cpu_sysfs.read_sockets(cpus, root),
+        llcs=cpu_sysfs.read_llcs(cpus, root),
+        cores=cpu_sysfs.read_cores(cpus, root),
+        isolated_cpus=cpu_sysfs.isolated(root),
+        nohz_full_cpus=cpu_sysfs.nohz_full(root),
+        devices=pci.read_devices(tuple(node.id for node in nodes), root),
+    )
 
 
 def read_memory(root: Path, topology: Topology) -> NodeMemory:
@@ -83,9 +94,9 @@ def meminfo(text: bytes) -> dict[str, int]:
 def distances(text: bytes, nodes: int) -> tuple[int, ...]:
     """Give one node's distances to the online nodes, ascending by id; Malformed unless there are as many."""
     row = text.split()
-    if len(row) != nodes or not all(re.fullmatch(rb"[0-9]{1,3}", distance) for distance in row):
+    if len(row) != nodes or not _DISTANCES.fullmatch(text):
         raise Malformed(f"distance: not {nodes} numbers: {text[:80]!r}")
-    return tuple(int(distance) for distance in row)
+    return tuple(map(int, row))
 
 
 def watermarks(text: bytes) -> dict[int, int]:
@@ -108,9 +119,23 @@ def _directory(id_: int, root: Path) -> Path:
     return root / _NODES / f"node{id_}"
 
 
-def _node(id_: int, root: Path) -> Node:
+def _nodes(root: Path) -> tuple[tuple[Node, ...], tuple[tuple[int, ...], ...]]:
+    ids = cpulist.parse((root / _NODES / "online").read_text("ascii"))
+    tiers, gpus = memory_sysfs.read_tiers(root), memory_sysfs.read_gpu_nodes(root)
+    nodes = tuple(_node(id_, root, gpu=id_ in gpus, tier=tiers.get(id_)) for id_ in ids)
+    return nodes, tuple(distances((_directory(id_, root) / "distance").read_bytes(), len(ids)) for id_ in ids)
+
+
+def _node(id_: int, root: Path, *, gpu: bool, tier: int | None) -> Node:
     cpus = cpulist.parse((_directory(id_, root) / "cpulist").read_text("ascii"))
-    return Node(id_, cpus, read_meminfo(id_, root)["MemTotal"])
+    total_bytes = _total_bytes((_directory(id_, root) / "meminfo").read_bytes())
+    return Node(id_, cpus, total_bytes, gpu, tier, *memory_sysfs.read_speed(id_, root))
+
+
+def _total_bytes(text: bytes) -> int:
+    if not (found := _TOTAL.search(text)):
+        raise Malformed(f"meminfo: no MemTotal in {text[:80]!r}")
+    return int(found[1]) << 10
 
 
 def read_meminfo(id_: int, root: Path) -> dict[str, int]:
@@ -119,6 +144,6 @@ def read_meminfo(id_: int, root: Path) -> dict[str, int]:
     return meminfo(path.read_bytes())
 
 
-def _without_numa(root: Path, page_bytes: int) -> Topology:
-    cpus = cpulist.parse((root / "sys/devices/system/cpu/online").read_text("ascii"))
-    return Topology((Node(0, cpus, read_meminfo(0, root)["MemTotal"]),), ((_LOCAL_DISTANCE,),), page_bytes)
+def _without_numa(root: Path) -> tuple[tuple[Node, ...], tuple[tuple[int, ...], ...]]:
+    total_bytes = _total_bytes((root / "proc/meminfo").read_bytes())
+    return (Node(0, cpu_sysfs.online(root), total_bytes),), ((_LOCAL_DISTANCE,),)

@@ -14,18 +14,17 @@ moved or are long unread, most urgent first and within a budget. What had to wai
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from numad_py.kernel import Malformed, cgroup, node_sysfs, proc_stat, vmstat
+from numad_py.kernel import Malformed, cgroup, hotplug, node_sysfs, proc_stat, vmstat
 from numad_py.model import (
     Job,
     JobMemory,
     LookCost,
     Mempolicy,
-    NodeMemory,
     ProcessKey,
     Skipped,
     Snapshot,
@@ -48,10 +47,6 @@ RETRY_S: Final = 60.0  # after which what could not be read is tried again
 
 FINDING_PART: Final = 0.2  # of the budget, for which jobs there are
 GLANCING_PART: Final = 0.4  # and for a glance at every process
-
-
-class TopologyChanged(RuntimeError):
-    """A node went off line, so that what was read of the machine at the start is no longer so."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class LiveSensor(Sensor):
     Reading another user's numa_maps needs CAP_SYS_PTRACE; processes that may
     not be read are named in ``Snapshot.skipped``. After a look ``ignored_labels``
     tells which labels do not count and why, and ``took_s`` how long it took.
-    A node that goes off line raises TopologyChanged.
+    Where nodes or CPUs came or went, the topology is read anew, and so are all placements.
     """
 
     def __init__(
@@ -92,7 +87,7 @@ class LiveSensor(Sensor):
         costs: Costs | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        costs = costs or Costs()
+        self._costs = costs = costs or Costs()
         self._now = now
         self._topology = topology
         self._workers = workers
@@ -104,6 +99,7 @@ class LiveSensor(Sensor):
         sampled = Mempolicy.DEFAULT if costs.assume_default_mempolicy else Mempolicy.UNKNOWN
         self._reader = Reader(topology, costs.longest_walk_ms / 1e3, sampled, root)
         self._cpu_time = CpuTime(root)
+        self._present = hotplug.present(root)
         self._groups: tuple[cgroup.LabelledCgroup, ...] = ()
         self._pids: dict[int, tuple[int, ...]] = {}  # by cgroup id
         self._known: dict[int, Known] = {}  # by PID
@@ -121,9 +117,26 @@ class LiveSensor(Sensor):
                 known.was_moved = True
 
     def look(self) -> Snapshot:
+        if (present := hotplug.present(self._root)) != self._present:
+            self._renew(present)
+        try:
+            return self._look()
+        except FileNotFoundError:  # a node went off line since; the lists say so before its files are gone
+            self._renew(hotplug.present(self._root))
+            return self._look()
+
+    def _renew(self, present: tuple[str, ...]) -> None:
+        self._topology = node_sysfs.read_topology(self._root, self._topology.page_bytes)
+        self._present = present
+        self._reader = replace(self._reader, topology=self._topology)
+        self._known.clear()  # their columns are in the order of the nodes that were
+        self._memory.clear()
+        self._glancing = Recurring(self._costs.budget_core_share * GLANCING_PART)
+
+    def _look(self) -> Snapshot:
         now_s, began_s = self._now(), time.process_time()
         self._budget.fill(now_s)
-        nodes = self._node_memory()
+        nodes = node_sysfs.read_memory(self._root, self._topology)
         self._recur(self._finding, now_s, self._find)
         self._recur(self._glancing, now_s, self._glance)
         postponed = self._read_the_most_urgent(now_s, began_s)
@@ -133,12 +146,6 @@ class LiveSensor(Sensor):
         cost = LookCost(cost_s, self._budget.spent_share(now_s), postponed)
         self.took_s = self._now() - now_s
         return Snapshot(now_s, self._topology, nodes, jobs, tuple(self._skipped()), cost)
-
-    def _node_memory(self) -> NodeMemory:
-        try:
-            return node_sysfs.read_memory(self._root, self._topology)
-        except FileNotFoundError as error:
-            raise TopologyChanged(f"{error.filename} is gone: a node went off line; start again") from None
 
     def _recur(self, recurring: Recurring, now_s: float, act: Callable[[float], None]) -> None:
         if recurring.is_due(now_s):

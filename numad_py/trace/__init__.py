@@ -6,5 +6,16 @@ from numad_py.trace.anonymise import Anonymiser
 from numad_py.trace.files import RingWriter, Writer, ring_segments
 from numad_py.trace.header import Header
 from numad_py.trace.reader import Gap, TraceError, read
+from numad_py.trace.ticks import AnotherTopology
 
-__all__ = ["Anonymiser", "Gap", "Header", "RingWriter", "TraceError", "Writer", "read", "ring_segments"]
+__all__ = [
+    "Anonymiser",
+    "AnotherTopology",
+    "Gap",
+    "Header",
+    "RingWriter",
+    "TraceError",
+    "Writer",
+    "read",
+    "ring_segments",
+]

@@ -7,6 +7,7 @@ Nothing is ever overwritten, and no link at the end of a path followed: the writ
 
 import os
 import re
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,7 @@ class RingWriter:
 
     ``trace.jsonl.zst`` becomes ``trace.000001.jsonl.zst`` and so on, each a
     trace of its own. Together they take at most ``size_bytes`` and one tick.
+    Where nodes or CPUs came or went, a new segment begins.
     A new writer goes on behind the segments that it finds.
     """
 
@@ -79,8 +81,11 @@ class RingWriter:
         self._segment = self._next_segment()
 
     def write(self, tick: Tick) -> None:
-        """Append the tick, in a new segment if this one is full."""
-        if self._segment.size_bytes >= self._segment_bytes:
+        """Append the tick, in a new segment if this one is full, or of another topology."""
+        changed = tick.snapshot.topology != self._header.topology
+        if changed:
+            self._header = replace(self._header, topology=tick.snapshot.topology)
+        if changed or self._segment.size_bytes >= self._segment_bytes:
             self._segment.close()
             self._segment = self._next_segment()
         self._segment.write(tick)

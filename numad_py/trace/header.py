@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from numad_py import __version__
-from numad_py.model import Node, Topology
+from numad_py.model import Topology
 from numad_py.trace import wire
 from numad_py.trace.wire import Damage
 
@@ -92,11 +92,7 @@ def _check_version(line: bytes) -> None:
 
 
 def _topology_to_wire(topology: Topology) -> wire.Topology:
-    return wire.Topology(
-        nodes=[wire.Node(node.id, list(node.cpus), node.total_bytes) for node in topology.nodes],
-        distances=[list(row) for row in topology.distances],
-        page_bytes=topology.page_bytes,
-    )
+    return msgspec.convert(topology, wire.Topology, from_attributes=True)
 
 
 def _topology_from_wire(read: wire.Topology) -> Topology:
@@ -105,8 +101,4 @@ def _topology_from_wire(read: wire.Topology) -> Topology:
         raise Damage(f"node ids do not ascend: {ids}")
     if {len(read.distances), *map(len, read.distances)} != {len(ids)}:
         raise Damage(f"distances are not a square of {len(ids)} nodes")
-    return Topology(
-        nodes=tuple(Node(node.id, tuple(node.cpus), node.total_bytes) for node in read.nodes),
-        distances=tuple(map(tuple, read.distances)),
-        page_bytes=read.page_bytes,
-    )
+    return msgspec.convert(read, Topology, from_attributes=True)

@@ -31,6 +31,13 @@ from numad_py.trace.wire import Damage, column, escaped, unescaped
 _NODE_MEMORY = wire.NodeMemory.__struct_fields__
 
 
+class AnotherTopology(ValueError):
+    """Nodes or CPUs came or went since the trace began."""
+
+    def __init__(self) -> None:
+        super().__init__("nodes or CPUs came or went, and a trace holds one topology: begin another trace")
+
+
 class Encoder:
     """Turns the ticks of one file into its lines; the first is a keyframe."""
 
@@ -53,7 +60,7 @@ class Encoder:
     def _check(self, tick: Tick) -> None:
         topology = tick.snapshot.topology
         if topology is not self._topology and topology != self._topology:
-            raise ValueError("the machine's topology is not the trace's: begin another trace")
+            raise AnotherTopology
         if len(tick.outcomes) != len(tick.plan.moves):
             raise ValueError(f"{len(tick.outcomes)} outcomes for {len(tick.plan.moves)} moves")
 

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from numad_py.model import Ending, PlacementSource, Reason, Refusal
+from numad_py.model import DeviceKind, Ending, PlacementSource, Reason, Refusal
 
 VERSION: Literal[0] = 0
 
@@ -27,21 +27,45 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Anything on a line."""
 
 
-class Node(Part, frozen=True):
-    """One NUMA node."""
+# The kernel's CONFIG_NR_CPUS ends at 8192; tables are as long as the highest CPU number.
+Cpus = list[Annotated[int, Meta(ge=0, lt=1 << 16)]]
+
+
+class Node(Part, frozen=True, omit_defaults=True):
+    """One NUMA node; the last four as the kernel tells them, if it does."""
 
     id: Count
-    # The kernel's CONFIG_NR_CPUS ends at 8192; tables are as long as the highest CPU number.
-    cpus: list[Annotated[int, Meta(ge=0, lt=1 << 16)]]
+    cpus: Cpus
     total_bytes: Count
+    gpu: bool = False
+    tier: Count | None = None
+    read_latency_ns: Count | None = None
+    read_mb_per_s: Count | None = None
 
 
-class Topology(Part, frozen=True):
-    """The machine; ``nodes`` ascending by id, ``distances`` row by row in their order."""
+class Device(Part, frozen=True):
+    """One PCI device and the node it hangs on."""
+
+    address: str
+    kind: DeviceKind
+    node: Count | None
+
+
+class Topology(Part, frozen=True, omit_defaults=True):
+    """The machine; ``nodes`` ascending by id, ``distances`` row by row in their order.
+
+    ``sockets``, ``llcs`` and ``cores`` are the CPUs that each of them holds.
+    """
 
     nodes: Annotated[list[Node], Meta(min_length=1)]
     distances: list[Column]
     page_bytes: Annotated[int, Meta(gt=0, le=2**63 - 1)]
+    sockets: list[Cpus] = []
+    llcs: list[Cpus] = []
+    cores: list[Cpus] = []
+    isolated_cpus: Cpus = []
+    nohz_full_cpus: Cpus = []
+    devices: list[Device] = []
 
 
 class Header(Part, frozen=True, tag_field="type", tag="header"):

@@ -16,6 +16,7 @@ from tests.builders import (
     GIB,
     HEAP,
     MIB,
+    TWO_NODES,
     drawn_outcomes,
     job,
     move,
@@ -70,6 +71,16 @@ def test_a_wish_within_all_limits_is_granted_as_it_is():
     assert plan.moves[0].limit_bytes == 100 * PAGE
     assert plan.moves[0].whole
     assert not plan.held
+
+
+def test_memory_of_a_gpu_is_never_a_target():
+    on = replace(TWO_NODES, nodes=(TWO_NODES.nodes[0], replace(TWO_NODES.nodes[1], cpus=(), gpu=True)))
+    one = process(pages={0: 100})
+
+    plan = guarded(move(one)).decide(snapshot(processes=[one], on=on))
+
+    assert not plan.moves
+    assert whys(plan) == [Refusal.GPU_MEMORY]
 
 
 def test_the_first_look_grants_nothing_since_no_time_has_passed():

@@ -19,6 +19,7 @@ SYSTEM_PACKAGES = (
     "cpio",
     "debian-archive-keyring",
     "file",
+    "hwloc-nox",
     "kmod",
     "numactl",
     "qemu-system-x86",

@@ -15,8 +15,7 @@ from numad_py import __version__
 from numad_py.cli import main as cli
 from numad_py.daemon.service import NoCgroupError
 from numad_py.profile import ProfileError
-from numad_py.sense.sensor import TopologyChanged
-from numad_py.trace import TraceError
+from numad_py.trace import AnotherTopology, TraceError
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def test_an_unknown_verb_is_a_mistake_in_the_command(run):
     [
         (ProfileError("a.yaml: mode: found 1"), "a.yaml: mode: found 1"),
         (TraceError(Path("a.jsonl"), 3, "torn"), "a.jsonl, line 3: torn"),
-        (TopologyChanged("a node went off line"), "a node went off line"),
+        (AnotherTopology(), str(AnotherTopology())),
         (NoCgroupError(), str(NoCgroupError())),
         (FileExistsError("a.jsonl exists, name another"), "a.jsonl exists, name another"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/a"), "/a: No such file"),

@@ -3,20 +3,22 @@
 """The service wires sensor, profiles and actuator for one machine, and tells of labels that do not count."""
 
 import io
-import shutil
 
 import pytest
 import structlog
 
+from numad_py import trace
 from numad_py.daemon import log, service
 from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.service import NoCgroupError, Service
 from numad_py.model import Ending
 from numad_py.policies.hold import Hold
 from numad_py.profile import ProfileError
-from numad_py.sense.sensor import TopologyChanged
+from tests.builders import TWO_NODES, snapshot, topology
+from tests.builders import tick as tick_of
 from tests.fake_root import FakeRoot
 
+HEADER = trace.Header(TWO_NODES, "6.1.0", "5b0e", 1.7e9)
 QUICK = Config(period_s=0.1)
 
 
@@ -133,13 +135,25 @@ def test_the_header_of_a_trace_describes_the_machine(fake):
     assert header.clock == "CLOCK_MONOTONIC"
 
 
-def test_a_node_that_goes_off_line_ends_the_run(fake):
+def test_the_run_goes_on_where_a_node_comes_on_line(fake, stream):
     running = Service(QUICK, root=fake.root).ticks()
-    next(running)
-    shutil.rmtree(fake.root / "sys/devices/system/node/node1")
+    assert next(running).snapshot.topology.node_ids == (0, 1)
+    fake.node(2, nodes=3)
 
-    with pytest.raises(TopologyChanged):
-        next(running)
+    tick = next(running)
+
+    assert tick.snapshot.topology.node_ids == (0, 1, 2)
+    assert "nodes=0-2 cpus=0-5" in stream.getvalue()
+
+
+def test_a_trace_of_one_file_ends_where_nodes_come_or_go(tmp_path, stream):
+    with trace.Writer(tmp_path / "trace.jsonl", HEADER) as writer:
+        same = service.written(writer, tick_of(snapshot(1.0)))
+        after = service.written(same, tick_of(snapshot(2.0, on=topology(3))))
+        service.written(after, tick_of(snapshot(3.0)))
+
+    assert [each.snapshot.time_s for each in trace.read(tmp_path / "trace.jsonl")[1]] == [1.0]
+    assert "trace ended" in stream.getvalue()
 
 
 @pytest.mark.parametrize(("text", "balances"), [("0\n", False), ("1\n", True), ("2\n", True), (None, False)])

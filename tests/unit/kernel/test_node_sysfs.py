@@ -131,6 +131,14 @@ def test_a_node_that_went_off_line_is_told_by_the_system(tmp_path):
         node_sysfs.read_memory(root, topology)
 
 
+def test_a_node_that_does_not_say_how_much_memory_it_has_is_refused(tmp_path):
+    root = machine(tmp_path, online="0", cpulists={0: "0"}, totals={})
+    write(root, "sys/devices/system/node/node0/meminfo", "Node 0 MemFree: 1 kB\n")
+
+    with pytest.raises(node_sysfs.Malformed, match="MemTotal"):
+        node_sysfs.read_topology(root)
+
+
 @pytest.mark.parametrize("text", [b"", b"10", b"10 20 30", b"10 x", b"10 -1", b"10 1000"])
 def test_distances_that_do_not_fit_the_nodes_are_refused(text):
     with pytest.raises(node_sysfs.Malformed):

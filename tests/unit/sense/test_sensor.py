@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 
-from numad_py.kernel import node_sysfs, numa_maps
+from numad_py.kernel import hotplug, node_sysfs, numa_maps
 from numad_py.model import ProcessKey
-from numad_py.sense.sensor import Costs, LiveSensor, TopologyChanged
+from numad_py.sense.sensor import Costs, LiveSensor
 from numad_py.workers import Unfinished, Workers
 from tests.fake_root import FORBIDDEN, FakeRoot
 
@@ -347,9 +347,57 @@ def test_what_is_known_of_a_process_that_ended_is_forgotten(fake, readings):
     assert again(eyes, readings) == [100]
 
 
-def test_a_node_that_goes_off_line_is_told_in_a_sentence(fake):
+def test_a_node_that_comes_on_line_is_seen_at_the_next_look(fake):
+    fake.process(100, pages={0: 30})
+    fake.job(pids=[100])
+    eyes = sensor_of(fake)
+    assert eyes.look().topology.node_ids == (0, 1)
+    fake.node(2, nodes=3)
+    fake.process(100, pages={0: 30, 2: 20})
+
+    seen = eyes.look()
+
+    assert seen.topology.node_ids == (0, 1, 2)
+    assert only_job(seen).processes[0].regions.pages.tolist() == [[30, 0, 20]]
+    assert len(seen.memory.free_bytes) == 3
+
+
+@pytest.mark.parametrize("when", ["before the look", "during the look"])
+def test_a_node_that_goes_off_line_is_gone_at_the_next_look(fake, monkeypatch, when):
+    fake.process(100, pages={0: 30, 1: 70})
+    fake.job(pids=[100])
+    eyes = sensor_of(fake)
+    eyes.look()
+    before = hotplug.present(fake.root)
+    fake.node(0, nodes=1)
+    shutil.rmtree(fake.root / "sys/devices/system/node/node1")
+    if when == "during the look":
+        answers = iter([before, hotplug.present(fake.root)])
+        monkeypatch.setattr(hotplug, "present", lambda _root: next(answers))
+
+    seen = eyes.look()
+
+    assert seen.topology.node_ids == (0,)
+    assert only_job(seen).processes[0].regions.pages.tolist() == [[30]]
+
+
+def test_a_cpu_that_goes_off_line_makes_a_new_topology(fake):
+    eyes = sensor_of(fake)
+    fake.write("sys/devices/system/cpu/online", "0-2\n")
+    fake.write("sys/devices/system/node/node1/cpulist", "2\n")
+
+    assert eyes.look().topology.nodes[1].cpus == (2,)
+
+
+def test_the_topology_is_read_once_while_nothing_comes_or_goes(fake):
+    eyes = sensor_of(fake)
+
+    assert eyes.look().topology is eyes.look().topology
+
+
+def test_a_node_whose_files_are_gone_though_it_is_on_line_ends_the_run(fake):
     eyes = sensor_of(fake)
     shutil.rmtree(fake.root / "sys/devices/system/node/node1")
 
-    with pytest.raises(TopologyChanged, match=r"node1/meminfo is gone: a node went off line"):
+    with pytest.raises(FileNotFoundError):
         eyes.look()

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from numad_py.trace import Header, RingWriter, TraceError, Writer, read, ring_segments
-from tests.builders import TWO_NODES, process, regions, snapshot, tick
+from tests.builders import TWO_NODES, process, regions, snapshot, tick, topology
 
 HEADER = Header(TWO_NODES, "6.1.0", "5b0e", 1.7e9)
 ROWS = [{0: 5 + row} for row in range(20)]
@@ -227,3 +227,18 @@ def test_reading_takes_as_much_memory_for_a_long_trace_as_for_a_short_one(tmp_pa
                 writer.write(tick(snapshot(float(number), processes=[passing])))
 
     assert peak_bytes(tmp_path / "long") < 3 * peak_bytes(tmp_path / "short")  # not tenfold
+
+
+def test_a_ring_begins_a_segment_where_nodes_come_or_go(tmp_path):
+    ring, three = tmp_path / "trace.jsonl", topology(3)
+
+    with RingWriter(ring, HEADER, 1 << 20) as writer:
+        writer.write(look(1))
+        writer.write(tick(snapshot(2.0, on=three)))
+        writer.write(tick(snapshot(3.0, on=three)))
+
+    first, second = ring_segments(ring)
+    assert times(first) == [1.0]
+    assert times(second) == [2.0, 3.0]
+    assert read(ring)[0].topology == three
+    assert times(ring) == [2.0, 3.0]

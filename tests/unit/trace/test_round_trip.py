@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numad_py.model import Ending, Outcome
-from numad_py.trace import Header, Writer, read
+from numad_py.trace import AnotherTopology, Header, Writer, read
 from tests.builders import (
     TWO_NODES,
     drawn_runs,
@@ -153,7 +153,7 @@ def test_arrays_read_from_a_trace_are_read_only(tmp_path):
 
 
 def test_a_tick_of_another_topology_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="begin another trace"):
+    with pytest.raises(AnotherTopology, match="begin another trace"):
         written(tmp_path / "t", [tick(snapshot(on=topology(3)))])
 
 
