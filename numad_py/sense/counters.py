@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Count, for each job, its memory accesses and what else the counters know.
+
+Problem: a job's processes and threads come and go, and a cgroup is counted on
+each CPU by itself, so that following everything costs descriptors.
+
+Primitive: the kernel counts a cgroup, with all below it, on one CPU; or a thread
+and all threads that it begins. Several events are read with one call.
+
+Application: a job is counted by its cgroup where the kernel allows that and
+enough descriptors are left, else process by process, else not at all, which is said.
+"""
+
+import errno
+import os
+import resource
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+
+from numad_py.kernel import perf_refusals
+from numad_py.kernel.perf_events import CPU_CYCLES, PAGE_FAULTS
+from numad_py.kernel.perf_groups import Group, Target
+from numad_py.kernel.perf_scaling import VALUES, scaled
+from numad_py.kernel.pmu_events import LINE_BYTES
+from numad_py.model import Job, JobCounters, ProcessKey, Topology
+from numad_py.sense import countable
+from numad_py.sense.roofline import memory_bound
+
+LEFT_TO_OTHERS: Final = 256  # descriptors
+
+Counts = Mapping[str, float]
+Groups = tuple[Group, ...]
+
+
+@dataclass
+class _Counted:
+    """A job under count since the last look: its groups by process, or under None those of its cgroup."""
+
+    path: str
+    since_s: float
+    groups: dict[ProcessKey | None, Groups] = field(default_factory=dict)
+
+    @property
+    def by_cgroup(self) -> bool:
+        return None in self.groups
+
+
+class Counters:
+    """Counts labelled jobs from look to look.
+
+    ``verified`` says that calibration verified this CPU's row of events, ``peak_bytes_per_s`` what each
+    node's memory gives at most, by node id. ``problems`` says what cannot be counted, and the remedy.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        mount: Path,
+        root: Path = Path("/"),
+        verified: bool = False,
+        peak_bytes_per_s: Mapping[int, float] | None = None,
+    ) -> None:
+        self._topology = topology
+        self._mount = mount
+        self._root = root
+        self._verified = verified
+        self._peak_bytes_per_s = peak_bytes_per_s or {}
+        self._cpus = [cpu for node in topology.nodes for cpu in node.cpus]
+        self._found = countable.find(root)
+        no_cgroups = self._why_no_cgroups()
+        self._ways = [self._follow] if no_cgroups else [self._open_cgroup, self._follow]
+        self._lasting = (*self._found.problems, *no_cgroups)
+        self._uncounted: dict[int, str] = {}
+        self._jobs: dict[int, _Counted] = {}
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What cannot be counted, each once: of this machine first, then of jobs."""
+        return (*self._lasting, *self._uncounted.values())
+
+    @property
+    def descriptors(self) -> int:
+        """How many are open."""
+        jobs = self._jobs.values()
+        return sum(len(group) for job in jobs for groups in job.groups.values() for group in groups)
+
+    def look(self, jobs: Collection[Job]) -> dict[int, JobCounters]:
+        """Give, by cgroup id, what was counted since the last look; nothing for jobs first seen in this one."""
+        if not self._found.groups:
+            return {}
+        self._forget({job.cgroup_id for job in jobs})
+        now_s = time.monotonic()
+        counted = {job.cgroup_id: self._jobs[job.cgroup_id] for job in jobs if job.cgroup_id in self._jobs}
+        totals = {job.path: self._total(job) for job in counted.values()}
+        own = _without_nested(totals, {job.path for job in counted.values() if job.by_cgroup})
+        told = {
+            job.cgroup_id: self._tell(job, own[job.path], now_s - counted[job.cgroup_id].since_s)
+            for job in jobs
+            if job.cgroup_id in counted
+        }
+        for job in jobs:
+            self._keep_up(job, now_s)
+        return told
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._forget(set())
+
+    def _why_no_cgroups(self) -> tuple[str, ...]:
+        mount = os.open(self._mount, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            Group((PAGE_FAULTS,), [Target(cpu=self._cpus[0], cgroup=mount)]).close()
+        except OSError as error:
+            why = perf_refusals.why_no_cgroup(error, self._root)
+            return (f"cgroups: {why}; jobs are counted process by process instead",)
+        finally:
+            os.close(mount)
+        return ()
+
+    def _total(self, counted: _Counted) -> Counts:
+        """Give what was counted of a job, by event; where its cgroup is counted, nested jobs too."""
+        totals: dict[str, float] = {}
+        for index, events in enumerate(self._found.groups):
+            none = np.zeros((0, VALUES + len(events)), np.int64)
+            changes = [groups[index].change() for groups in counted.groups.values()]
+            sums = scaled(np.concatenate([none, *changes]))
+            if sums is not None:
+                totals |= zip((event.name for event in events), sums.tolist(), strict=True)
+        return totals
+
+    def _tell(self, job: Job, counts: Counts, period_s: float) -> JobCounters:
+        row = self._found.row
+        if row is None or not {row.local.name, row.remote.name} <= counts.keys():
+            return JobCounters(period_s, counts)
+        local, remote = row.counts(counts[row.local.name], counts[row.remote.name])
+        stalls, cycles = counts.get(row.stalls.name if row.stalls else ""), counts.get(CPU_CYCLES.name)
+        stall_share = min(stalls / cycles, 1.0) if stalls is not None and cycles else None
+        bytes_per_s = (local + remote) * LINE_BYTES / period_s
+        bound = memory_bound(bytes_per_s, self._peak(job), stall_share) if self._verified else None
+        return JobCounters(period_s, counts, local, remote, stall_share, bound, self._verified)
+
+    def _peak(self, job: Job) -> float:
+        """Give what the memory of the nodes that a job ran on gives at most; 0 where that was not measured."""
+        table, ids = self._topology.index_of_cpu, self._topology.node_ids
+        cpus = np.concatenate([np.zeros(0, np.int64), *(process.threads.cpu for process in job.processes)])
+        nodes = [ids[index] for index in np.unique(table[np.minimum(cpus, len(table) - 1)]) if index >= 0]
+        measured = [self._peak_bytes_per_s[node] for node in nodes if node in self._peak_bytes_per_s]
+        return sum(measured) if len(measured) == len(nodes) else 0.0
+
+    def _keep_up(self, job: Job, now_s: float) -> None:
+        """Count a job that is new, and the processes that are new in one that is counted by them."""
+        counted = self._jobs.setdefault(job.cgroup_id, _Counted(job.path, now_s))
+        counted.since_s = now_s
+        if counted.by_cgroup:
+            return
+        why = ""
+        for way in self._ways[-1:] if counted.groups else self._ways:
+            try:
+                way(job, counted)
+            except OSError as error:
+                why = perf_refusals.why(error, self._root)
+            else:
+                self._uncounted.pop(job.cgroup_id, None)
+                return
+        self._drop(job.cgroup_id)
+        each = sum(len(events) for events in self._found.groups)
+        self._uncounted[job.cgroup_id] = (
+            f"{job.path} is not counted: {why} (one event on one CPU takes one; "
+            f"by its cgroup that is {each} times {len(self._cpus)})"
+        )
+
+    def _open_cgroup(self, job: Job, counted: _Counted) -> None:
+        directory = os.open(self._mount / job.path[1:], os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if os.fstat(directory).st_ino != job.cgroup_id:
+                raise FileNotFoundError(errno.ENOENT, "another cgroup has its path by now")
+            counted.groups[None] = self._open([Target(cpu=cpu, cgroup=directory) for cpu in self._cpus])
+        finally:
+            os.close(directory)
+
+    def _follow(self, job: Job, counted: _Counted) -> None:
+        alive = [process.key for process in job.processes]
+        for key in counted.groups.keys() - set(alive):
+            _close(counted.groups.pop(key))
+        for key in alive:
+            if key not in counted.groups:
+                counted.groups[key] = self._open([Target(pid=tid) for tid in self._threads(key.pid)])
+
+    def _threads(self, pid: int) -> list[int]:
+        try:
+            return [int(task.name) for task in (self._root / "proc" / str(pid) / "task").iterdir()]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+
+    def _open(self, targets: list[Target]) -> Groups:
+        """Open all groups for these targets, or none; raises OSError."""
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = len(targets) * sum(len(events) for events in self._found.groups)
+        if self.descriptors + wanted > most - LEFT_TO_OTHERS:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        groups: list[Group] = []
+        try:
+            groups += (Group(events, targets) for events in self._found.groups)
+        except OSError:
+            _close(groups)
+            raise
+        return tuple(groups)
+
+    def _forget(self, kept: Collection[int]) -> None:
+        """Stop counting the jobs that are gone."""
+        for gone in self._jobs.keys() - kept:
+            self._drop(gone)
+        self._uncounted = {job: why for job, why in self._uncounted.items() if job in kept}
+
+    def _drop(self, job: int) -> None:
+        for groups in self._jobs.pop(job).groups.values():
+            _close(groups)
+
+
+def _close(groups: Iterable[Group]) -> None:
+    for group in groups:
+        group.close()
+
+
+def _without_nested(totals: Mapping[str, Counts], by_cgroup: Collection[str]) -> dict[str, Counts]:
+    """Take from each job that its cgroup counts what belongs to the jobs nested in it."""
+    own = dict(totals)
+    for path, counts in totals.items():
+        job = next((above for above in map(str, PurePosixPath(path).parents) if above in totals), None)
+        if job is not None and job in by_cgroup:
+            own[job] = {name: max(count - counts.get(name, 0.0), 0.0) for name, count in own[job].items()}
+    return own
