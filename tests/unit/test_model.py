@@ -42,3 +42,13 @@ def test_anonymous_memory_of_nobody_labelled_is_what_the_jobs_do_not_hold():
     seen = snapshot(processes=[held, files], memory=memory)
 
     assert seen.unlabelled_anon_bytes.tolist() == by_node({0: 9 * MIB, 1: 0}).tolist()
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "share"),
+    [(75.0, 25.0, 0.25), (0.0, 0.0, None), (None, 25.0, None), (75.0, None, None)],
+)
+def test_the_remote_access_share_is_of_all_accesses_that_were_told_apart(local, remote, share):
+    counters = JobCounters(1.0, {}, local_accesses=local, remote_accesses=remote)
+
+    assert counters.remote_access_share == share
