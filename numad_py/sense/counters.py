@@ -24,13 +24,11 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import perf_refusals
-from numad_py.kernel.perf_events import CPU_CYCLES, PAGE_FAULTS
+from numad_py.kernel.perf_events import PAGE_FAULTS
 from numad_py.kernel.perf_groups import Group, Target
 from numad_py.kernel.perf_scaling import VALUES, scaled
-from numad_py.kernel.pmu_events import LINE_BYTES
 from numad_py.model import Job, JobCounters, ProcessKey, Topology
-from numad_py.sense import countable
-from numad_py.sense.roofline import memory_bound
+from numad_py.sense import countable, roofline
 
 LEFT_TO_OTHERS: Final = 256  # descriptors
 
@@ -101,7 +99,13 @@ class Counters:
         totals = {job.path: self._total(job) for job in counted.values()}
         own = _without_nested(totals, {job.path for job in counted.values() if job.by_cgroup})
         told = {
-            job.cgroup_id: self._tell(job, own[job.path], now_s - counted[job.cgroup_id].since_s)
+            job.cgroup_id: roofline.place(
+                self._found.row,
+                own[job.path],
+                now_s - counted[job.cgroup_id].since_s,
+                peak_bytes_per_s=roofline.peak(job, self._topology, self._peak_bytes_per_s),
+                verified=self._verified,
+            )
             for job in jobs
             if job.cgroup_id in counted
         }
@@ -134,25 +138,6 @@ class Counters:
             if sums is not None:
                 totals |= zip((event.name for event in events), sums.tolist(), strict=True)
         return totals
-
-    def _tell(self, job: Job, counts: Counts, period_s: float) -> JobCounters:
-        row = self._found.row
-        if row is None or not {row.local.name, row.remote.name} <= counts.keys():
-            return JobCounters(period_s, counts)
-        local, remote = row.counts(counts[row.local.name], counts[row.remote.name])
-        stalls, cycles = counts.get(row.stalls.name if row.stalls else ""), counts.get(CPU_CYCLES.name)
-        stall_share = min(stalls / cycles, 1.0) if stalls is not None and cycles else None
-        bytes_per_s = (local + remote) * LINE_BYTES / period_s
-        bound = memory_bound(bytes_per_s, self._peak(job), stall_share) if self._verified else None
-        return JobCounters(period_s, counts, local, remote, stall_share, bound, self._verified)
-
-    def _peak(self, job: Job) -> float:
-        """Give what the memory of the nodes that a job ran on gives at most; 0 where that was not measured."""
-        table, ids = self._topology.index_of_cpu, self._topology.node_ids
-        cpus = np.concatenate([np.zeros(0, np.int64), *(process.threads.cpu for process in job.processes)])
-        nodes = [ids[index] for index in np.unique(table[np.minimum(cpus, len(table) - 1)]) if index >= 0]
-        measured = [self._peak_bytes_per_s[node] for node in nodes if node in self._peak_bytes_per_s]
-        return sum(measured) if len(measured) == len(nodes) else 0.0
 
     def _keep_up(self, job: Job, now_s: float) -> None:
         """Count a job that is new, and the processes that are new in one that is counted by them."""

@@ -2,7 +2,14 @@
 
 """Say whether memory holds a job back: one that computes gains nothing from moving."""
 
+from collections.abc import Mapping
 from typing import Final
+
+import numpy as np
+
+from numad_py.kernel.perf_events import CPU_CYCLES
+from numad_py.kernel.pmu_events import LINE_BYTES, Row
+from numad_py.model import Job, JobCounters, Topology
 
 # Intel's top-down method flags a program as bound by DRAM when its cores wait for it in more than a tenth of
 # their cycles: the MetricThreshold of tma_dram_bound in Linux tools/perf/pmu-events/arch/x86/*/*-metrics.json.
@@ -23,3 +30,32 @@ def memory_bound(bytes_per_s: float, peak_bytes_per_s: float, stall_share: float
     if bytes_per_s > BUSY_ABOVE_SHARE * peak_bytes_per_s > 0:
         return True
     return None if stall_share is None else stall_share > STALLED_ABOVE_SHARE
+
+
+def place(
+    row: Row | None, counts: Mapping[str, float], period_s: float, *, peak_bytes_per_s: float, verified: bool
+) -> JobCounters:
+    """Say what a job's counts mean on the CPU of this row."""
+    if row is None or not {row.local.name, row.remote.name} <= counts.keys():
+        return JobCounters(period_s, counts)
+    local, remote = row.counts(counts[row.local.name], counts[row.remote.name])
+    stall_share = _stall_share(row, counts)
+    bytes_per_s = (local + remote) * LINE_BYTES / period_s
+    bound = memory_bound(bytes_per_s, peak_bytes_per_s, stall_share) if verified else None
+    return JobCounters(period_s, counts, local, remote, stall_share, bound, verified)
+
+
+def peak(job: Job, topology: Topology, peak_bytes_per_s: Mapping[int, float]) -> float:
+    """Give what the memory of the nodes that a job ran on gives at most; 0 where that is not known."""
+    table = topology.index_of_cpu
+    cpus = np.concatenate([np.zeros(0, np.int64), *(process.threads.cpu for process in job.processes)])
+    index = np.unique(table[np.minimum(cpus, len(table) - 1)])
+    peaks = [peak_bytes_per_s.get(topology.node_ids[at], 0.0) for at in index if at >= 0]
+    return sum(peaks) if all(peaks) else 0.0
+
+
+def _stall_share(row: Row, counts: Mapping[str, float]) -> float | None:
+    cycles = counts.get(CPU_CYCLES.name)
+    if row.stalls is None or row.stalls.name not in counts or not cycles:
+        return None
+    return min(counts[row.stalls.name] / cycles, 1.0)

@@ -2,7 +2,9 @@
 
 """Values answer what follows from them, in the order of the topology's nodes."""
 
-from numad_py.model import Mempolicy, RegionKind
+import pytest
+
+from numad_py.model import JobCounters, Mempolicy, RegionKind
 from tests.builders import MIB, by_node, job, node_memory, process, regions, snapshot, threads, topology
 
 

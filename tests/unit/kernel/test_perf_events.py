@@ -3,6 +3,7 @@
 """The kernel counts what a process does: a known number comes out as that number."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def child():
 
 
 def descriptors():
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_fresh_pages_are_as_many_faults():

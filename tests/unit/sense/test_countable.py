@@ -33,7 +33,7 @@ def test_events_held_back_by_one_thing_are_named_together():
 
 def test_a_cpu_nobody_knows_is_said(tmp_path):
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nhart\t: 0\n")
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmachine\t: 0\n")
 
     found = countable.find(tmp_path)
 
@@ -45,8 +45,11 @@ def test_a_cpu_nobody_knows_is_said(tmp_path):
 def test_who_has_no_right_is_told_which_one():
     code = (
         "import os\nfrom numad_py.kernel import perf_refusals\nfrom numad_py.sense import countable\n"
+        "from pathlib import Path\nfrom numad_py.kernel import node_sysfs\n"
+        "from numad_py.sense.counters import Counters\n"
         f"countable.find()  # whatever is loaded late; nobody may not read root's Python\nos.setuid({NOBODY})\n"
-        "print(perf_refusals.paranoid()); print(*countable.find().problems, sep='\\n')"
+        "print(perf_refusals.paranoid()); print(*countable.find().problems, sep='\\n')\n"
+        "print(Counters(node_sysfs.read_topology(), mount=Path('/')).look([]))"
     )
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -57,3 +60,4 @@ def test_who_has_no_right_is_told_which_one():
     assert "page-faults" in problems[0]
     assert f"perf_event_paranoid is {paranoid}" in problems[0]
     assert "CAP_PERFMON" in problems[0]
+    assert problems[-1] == "{}"  # and looking is no error

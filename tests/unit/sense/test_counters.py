@@ -51,11 +51,11 @@ def group(mount, child):
     (directory / "cgroup.procs").write_text(str(child.pid))
     yield directory
     (mount / "cgroup.procs").write_text(str(child.pid))
-    for directory in (nested, directory):
+    for each in (nested, directory):
         until_s = time.monotonic() + 5
-        while cgroup.procs(directory) and time.monotonic() < until_s:
+        while cgroup.procs(each) and time.monotonic() < until_s:
             time.sleep(0.02)
-        directory.rmdir()
+        each.rmdir()
 
 
 def seen(child):
@@ -83,7 +83,7 @@ def counting(mount, tmp_path):
 
 
 def descriptors():
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -210,6 +210,34 @@ def test_jobs_that_do_not_fit_are_named_until_they_do(counting, group, mount, ch
 
     assert not any(group.name in problem for problem in counters.problems)
     assert counters.descriptors > 0
+
+
+@pytest.fixture
+def hoard():
+    """Take all descriptors below a limit but so many."""
+    taken = []
+
+    def take(limit, *, but):
+        taken.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(limit - descriptors() - but))
+
+    yield take
+    for descriptor in taken:
+        os.close(descriptor)
+
+
+def test_descriptors_that_others_took_are_missed_without_a_leak(
+    counting, group, mount, child, hoard, few_descriptors
+):
+    counters = counting("by cgroup")
+    job = job_of(group, mount, seen(child))
+    hoard(LEFT_TO_OTHERS + 100, but=2)
+    before = descriptors()
+    few_descriptors(100)
+
+    counters.look([job])
+
+    assert any("raise LimitNOFILE" in problem for problem in counters.problems)
+    assert descriptors() == before
 
 
 def test_a_job_that_fits_by_its_processes_alone_is_counted_so(counting, group, mount, child, few_descriptors):
