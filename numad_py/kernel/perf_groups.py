@@ -64,29 +64,19 @@ class Group:
     def _open(self, events: tuple[Event, ...], target: Target) -> int:
         leader = -1
         for event in events:
-            descriptor = open_in_group(event, target, leader)
+            descriptor = perf_events.open_event(
+                event,
+                pid=target.pid,
+                cpu=target.cpu,
+                cgroup=target.cgroup,
+                inherit=target.cgroup is None,
+                threads_only=target.cgroup is None,  # children are targets too, and would be counted twice
+                group=leader,
+            )
             self._descriptors.append(descriptor)
             leader = descriptor if leader < 0 else leader
         perf_events.enable(leader)
         return leader
-
-
-def open_in_group(event: Event, target: Target, leader: int) -> int:
-    """Open an event beside its leader, or as the leader where that is -1.
-
-    A thread's event follows the threads it begins but no child processes: those are seen and
-    counted by themselves, and would be counted twice.
-    """
-    is_thread = target.cgroup is None
-    return perf_events.open_event(
-        event,
-        pid=target.pid,
-        cpu=target.cpu,
-        cgroup=target.cgroup,
-        inherit=is_thread,
-        threads_only=is_thread,
-        group=leader,
-    )
 
 
 def usable(events: Iterable[Event]) -> tuple[tuple[Event, ...], tuple[tuple[Event, OSError], ...]]:
@@ -95,7 +85,7 @@ def usable(events: Iterable[Event]) -> tuple[tuple[Event, ...], tuple[tuple[Even
     refused = []
     for event in events:
         try:
-            opened[event] = open_in_group(event, Target(pid=0), next(iter(opened.values()), -1))
+            opened[event] = perf_events.open_event(event, pid=0, group=next(iter(opened.values()), -1))
         except OSError as error:
             refused.append((event, error))
     for descriptor in opened.values():

@@ -38,7 +38,8 @@ _WHY: Final[Mapping[int, str]] = {
     errno.ENODEV: _UNKNOWN,
     errno.ENXIO: _UNKNOWN,
     errno.EOPNOTSUPP: _UNKNOWN,
-    errno.EINVAL: "the kernel refuses its code here, or has too few counters for it beside the others",
+    errno.EINVAL: "the kernel refuses its code, or has too few counters for it beside the others, "
+    "or is older than Linux 5.13 and cannot count one process; a newer kernel helps with the last",
     errno.EBUSY: "somebody else keeps the counters for himself; end that profiler",
     errno.ENOSYS: "this kernel is built without CONFIG_PERF_EVENTS",
 }

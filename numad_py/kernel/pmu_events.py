@@ -50,8 +50,9 @@ class Counts(NamedTuple):
 class Row:
     """What one generation's cores count.
 
-    ``local_is_all`` says that ``local`` counts remote accesses too. ``stalls`` counts cycles in
-    which the core waited for memory. ``prefetched`` says that prefetched lines count.
+    ``local_is_all`` says that ``local`` counts remote accesses too. ``stalls`` counts cycles in which
+    the core waited for loads; of DRAM alone where ``stalls_of_dram`` says so, else of some caches too.
+    ``prefetched`` says that prefetched lines count.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Row:
     source: str
     prefetched: bool = True
     local_is_all: bool = False
+    stalls_of_dram: bool = False
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -151,6 +153,7 @@ ROWS: Final = (
         _STALLS_L3_MISS,
         _ANY_NODE,
         f"{_PERFMON} SKX/events/skylakex_core.json V1.37",
+        stalls_of_dram=True,
     ),
     Row(
         "Ice Lake",
@@ -161,6 +164,7 @@ ROWS: Final = (
         _STALLS_L3_MISS,
         _ANY_NODE,
         f"{_PERFMON} ICX/events/icelakex_core.json V1.30",
+        stalls_of_dram=True,
     ),
     Row(
         "Sapphire Rapids, Emerald Rapids, Granite Rapids",
@@ -170,6 +174,7 @@ ROWS: Final = (
         _MEMORY_STALLS_L3_MISS,
         _ANY_NODE,
         f"{_PERFMON} SPR V1.39, EMR V1.24, GNR V1.20 (which lists no SNC_DRAM)",
+        stalls_of_dram=True,
     ),
     Row(
         "Sierra Forest",
@@ -179,6 +184,7 @@ ROWS: Final = (
         _raw("MEM_BOUND_STALLS_LOAD.LLC_MISS", 0x34, 0x78),
         _OTHER_SOCKET,
         f"{_PERFMON} SRF/events/sierraforest_core.json V1.18",
+        stalls_of_dram=True,
         prefetched=False,
     ),
     Row(

@@ -16,7 +16,7 @@ import errno
 import os
 import resource
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -53,7 +53,8 @@ class Counters:
     """Counts labelled jobs from look to look.
 
     ``verified`` says that calibration verified this CPU's row of events, ``peak_bytes_per_s`` what each
-    node's memory gives at most, by node id. ``problems`` says what cannot be counted, and the remedy.
+    node's memory gives at most, by node id. ``problems`` says what cannot be counted, and the remedy;
+    ``descriptors`` how many are open.
     """
 
     def __init__(
@@ -77,17 +78,13 @@ class Counters:
         self._lasting = (*self._found.problems, *no_cgroups)
         self._uncounted: dict[int, str] = {}
         self._jobs: dict[int, _Counted] = {}
+        self._each = sum(len(events) for events in self._found.groups)
+        self.descriptors = 0
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What cannot be counted, each once: of this machine first, then of jobs."""
         return (*self._lasting, *self._uncounted.values())
-
-    @property
-    def descriptors(self) -> int:
-        """How many are open."""
-        jobs = self._jobs.values()
-        return sum(len(group) for job in jobs for groups in job.groups.values() for group in groups)
 
     def look(self, jobs: Collection[Job]) -> dict[int, JobCounters]:
         """Give, by cgroup id, what was counted since the last look; nothing for jobs first seen in this one."""
@@ -155,11 +152,8 @@ class Counters:
                 self._uncounted.pop(job.cgroup_id, None)
                 return
         self._drop(job.cgroup_id)
-        each = sum(len(events) for events in self._found.groups)
-        self._uncounted[job.cgroup_id] = (
-            f"{job.path} is not counted: {why} (one event on one CPU takes one; "
-            f"by its cgroup that is {each} times {len(self._cpus)})"
-        )
+        takes = f"by its cgroup it takes {self._each} descriptors on each of {len(self._cpus)} CPUs"
+        self._uncounted[job.cgroup_id] = f"{job.path} is not counted: {why} ({takes})"
 
     def _open_cgroup(self, job: Job, counted: _Counted) -> None:
         directory = os.open(self._mount / job.path[1:], os.O_RDONLY | os.O_DIRECTORY)
@@ -173,7 +167,7 @@ class Counters:
     def _follow(self, job: Job, counted: _Counted) -> None:
         alive = [process.key for process in job.processes]
         for key in counted.groups.keys() - set(alive):
-            _close(counted.groups.pop(key))
+            self._close(counted.groups.pop(key))
         for key in alive:
             if key not in counted.groups:
                 counted.groups[key] = self._open([Target(pid=tid) for tid in self._threads(key.pid)])
@@ -187,15 +181,17 @@ class Counters:
     def _open(self, targets: list[Target]) -> Groups:
         """Open all groups for these targets, or none; raises OSError."""
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = len(targets) * sum(len(events) for events in self._found.groups)
-        if self.descriptors + wanted > most - LEFT_TO_OTHERS:
+        if self.descriptors + len(targets) * self._each > most - LEFT_TO_OTHERS:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         groups: list[Group] = []
         try:
-            groups += (Group(events, targets) for events in self._found.groups)
+            for events in self._found.groups:
+                groups.append(Group(events, targets))  # noqa: PERF401 - those before one that fails are closed
         except OSError:
-            _close(groups)
+            for group in groups:
+                group.close()
             raise
+        self.descriptors += sum(map(len, groups))
         return tuple(groups)
 
     def _forget(self, kept: Collection[int]) -> None:
@@ -206,12 +202,12 @@ class Counters:
 
     def _drop(self, job: int) -> None:
         for groups in self._jobs.pop(job).groups.values():
-            _close(groups)
+            self._close(groups)
 
-
-def _close(groups: Iterable[Group]) -> None:
-    for group in groups:
-        group.close()
+    def _close(self, groups: Groups) -> None:
+        self.descriptors -= sum(map(len, groups))
+        for group in groups:
+            group.close()
 
 
 def _without_nested(totals: Mapping[str, Counts], by_cgroup: Collection[str]) -> dict[str, Counts]:

@@ -20,16 +20,22 @@ STALLED_ABOVE_SHARE: Final = 0.1
 BUSY_ABOVE_SHARE: Final = 0.7
 
 
-def memory_bound(bytes_per_s: float, peak_bytes_per_s: float, stall_share: float | None) -> bool | None:
-    """Say whether a job waits for memory; None where that is not known.
+def memory_bound(
+    bytes_per_s: float, peak_bytes_per_s: float, stall_share: float | None, *, stalls_of_dram: bool
+) -> bool | None:
+    """Say whether a job waits for DRAM; None where that is not known.
 
     ``bytes_per_s`` may leave out what no event counts (writes, and on some CPUs prefetches): much is
     then still much, but little says nothing. ``peak_bytes_per_s`` is of the nodes the job runs on, 0 where
-    it was not measured.
+    it was not measured. Stalls that caches may have caused can only speak against DRAM.
     """
     if bytes_per_s > BUSY_ABOVE_SHARE * peak_bytes_per_s > 0:
         return True
-    return None if stall_share is None else stall_share > STALLED_ABOVE_SHARE
+    if stall_share is None:
+        return None
+    if stall_share <= STALLED_ABOVE_SHARE:
+        return False
+    return True if stalls_of_dram else None
 
 
 def place(
@@ -41,8 +47,8 @@ def place(
     local, remote = row.counts(counts[row.local.name], counts[row.remote.name])
     stall_share = _stall_share(row, counts)
     bytes_per_s = (local + remote) * LINE_BYTES / period_s
-    bound = memory_bound(bytes_per_s, peak_bytes_per_s, stall_share) if verified else None
-    return JobCounters(period_s, counts, local, remote, stall_share, bound, verified)
+    bound = memory_bound(bytes_per_s, peak_bytes_per_s, stall_share, stalls_of_dram=row.stalls_of_dram)
+    return JobCounters(period_s, counts, local, remote, stall_share, bound if verified else None, verified)
 
 
 def peak(job: Job, topology: Topology, peak_bytes_per_s: Mapping[int, float]) -> float:

@@ -230,7 +230,7 @@ def test_descriptors_that_others_took_are_missed_without_a_leak(
 ):
     counters = counting("by cgroup")
     job = job_of(group, mount, seen(child))
-    hoard(LEFT_TO_OTHERS + 100, but=2)
+    hoard(LEFT_TO_OTHERS + 100, but=1)
     before = descriptors()
     few_descriptors(100)
 

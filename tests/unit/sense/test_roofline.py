@@ -11,7 +11,9 @@ from numad_py.sense.roofline import memory_bound
 from tests import builders
 
 PEAK = 100e9
-ZEN_3, ZEN_5, N1 = (row for row in ROWS if row.name in ("Zen 3", "Zen 5", "Neoverse N1"))
+ICE_LAKE, ZEN_3, ZEN_5, N1 = (
+    row for row in ROWS if row.name in ("Ice Lake", "Zen 3", "Zen 5", "Neoverse N1")
+)
 LINES = 10**9
 
 
@@ -30,7 +32,12 @@ LINES = 10**9
     ids=["computes", "waits", "fills", "fills, waits unknown", "reads little", "no peak", "nothing", "idle"],
 )
 def test_waiting_or_filling_is_bound(bytes_per_s, peak, stall_share, bound):
-    assert memory_bound(bytes_per_s, peak, stall_share) is bound
+    assert memory_bound(bytes_per_s, peak, stall_share, stalls_of_dram=True) is bound
+
+
+@pytest.mark.parametrize(("stall_share", "bound"), [(0.02, False), (0.11, None), (None, None)])
+def test_stalls_that_caches_may_have_caused_speak_against_memory_only(stall_share, bound):
+    assert memory_bound(10e9, PEAK, stall_share, stalls_of_dram=False) is bound
 
 
 def counts(row, *, local, remote, stalls=None, cycles=1000):
@@ -43,9 +50,11 @@ def place(row, counts, *, verified=True, peak=PEAK):
 
 
 def test_accesses_stalls_and_bound_are_told():
-    counted = counts(ZEN_5, local=750, remote=250, stalls=200)
+    counted = counts(ICE_LAKE, local=750, remote=250, stalls=200)
+    told = JobCounters(2.0, counted, 750, 250, 0.2, memory_bound=True, verified=True)
 
-    assert place(ZEN_5, counted) == JobCounters(2.0, counted, 750, 250, 0.2, memory_bound=True, verified=True)
+    assert place(ICE_LAKE, counted) == told
+    assert place(ZEN_5, counts(ZEN_5, local=750, remote=250, stalls=200)).memory_bound is None
 
 
 def test_lines_of_64_bytes_a_second_fill_the_memory():
@@ -56,9 +65,9 @@ def test_lines_of_64_bytes_a_second_fill_the_memory():
 
 
 def test_nothing_is_decided_on_what_is_not_verified():
-    counted = counts(ZEN_5, local=750, remote=250, stalls=900)
+    counted = counts(ICE_LAKE, local=750, remote=250, stalls=900)
 
-    shown = place(ZEN_5, counted, verified=False)
+    shown = place(ICE_LAKE, counted, verified=False)
 
     assert (shown.remote_access_share, shown.stall_share) == (0.25, 0.9)
     assert shown.memory_bound is None
