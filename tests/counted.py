@@ -16,12 +16,14 @@ import time
 from pathlib import Path
 
 PAGE = mmap.PAGESIZE
+CPUS = sorted(os.sched_getaffinity(0))[:2]
 
 
 def faults(number):
     """Touch that many fresh pages."""
     memory = mmap.mmap(-1, number * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    with contextlib.suppress(OSError):  # a kernel without huge pages refuses
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
     for at in range(0, number * PAGE, PAGE):
         memory[at] = 1
 
@@ -33,14 +35,14 @@ def sleeps(number):
 
 
 def hops(number):
-    """Move to another CPU that often, on from CPU 0."""
+    """Move that often between the first CPU and another; nothing moves where there is one CPU."""
     for turn in range(number):
-        os.sched_setaffinity(0, {(turn + 1) % 2})
+        os.sched_setaffinity(0, {CPUS[(turn + 1) % len(CPUS)]})
 
 
 def stay():
-    """Move to CPU 0."""
-    os.sched_setaffinity(0, {0})
+    """Move to the first CPU."""
+    os.sched_setaffinity(0, {CPUS[0]})
 
 
 def in_thread(word, number):

@@ -18,7 +18,7 @@ from numad_py.kernel.perf_events import (
     Sampling,
 )
 from numad_py.kernel.perf_groups import Group, Target
-from tests.counted import Child, faults
+from tests.counted import CPUS, Child, faults
 
 NUMBER = 500
 FEW = 64  # faults of the interpreter itself
@@ -81,8 +81,6 @@ def test_a_sampling_event_counts_too_and_takes_a_new_period():
 
 
 def test_a_group_counts_faults_switches_and_migrations_at_once(child):
-    if os.cpu_count() < 2:
-        pytest.skip("nobody moves to another CPU where there is one")
     group = Group((PAGE_FAULTS, CONTEXT_SWITCHES, CPU_MIGRATIONS), [Target(pid=child.pid)])
     switched = child.switches()
     group.change()
@@ -98,7 +96,7 @@ def test_a_group_counts_faults_switches_and_migrations_at_once(child):
     assert NUMBER <= faulted <= NUMBER + FEW
     assert switches >= NUMBER
     assert abs(switches - switched) <= 2  # one more or less between two readings
-    assert migrations == NUMBER
+    assert migrations == (NUMBER if len(CPUS) > 1 else 0)
 
 
 def test_threads_born_later_are_counted_with_the_one_that_bore_them(child):

@@ -2,6 +2,8 @@
 
 """The table of events is sound in itself, and a row is verified by what was counted alone."""
 
+from pathlib import Path
+
 import pytest
 
 from numad_py.kernel.cpu_model import Cpu
@@ -9,6 +11,7 @@ from numad_py.kernel.perf_events import TYPE_RAW
 from numad_py.kernel.pmu_events import ROWS, Counts, row_of, verified
 
 SUPPLIERS = 0x3C00_0000  # of MSR_OFFCORE_RSP: the bits for DRAM, local and so many hops away
+DOCUMENTED = (Path(__file__).parents[3] / "docs/counters.md").read_text().splitlines()
 EVENTS = [event for row in ROWS for event in row.events]
 
 
@@ -53,6 +56,21 @@ def test_neither_end_of_a_generation_is_missing():
 
     for generation in ("Broadwell", "Granite", "Sierra", "Zen 2", "Zen 5", "N1", "V1", "N2", "V2", "Grace"):
         assert generation in names
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_documentation_tells_each_row(row):
+    stalls = row.stalls.name if row.stalls else "–"
+    cells = (
+        row.name,
+        f"{row.local.name}, {row.remote.name}",
+        "yes" if row.prefetched else "no",
+        row.remote_means,
+        stalls,
+        row.source,
+    )
+
+    assert f"| {' | '.join(cells)} |" in DOCUMENTED
 
 
 def test_where_local_counts_everything_remote_is_taken_off():

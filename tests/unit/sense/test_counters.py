@@ -13,7 +13,7 @@ from numad_py.kernel import cgroup, node_sysfs, perf_events, perf_refusals, proc
 from numad_py.kernel.perf_events import PAGE_FAULTS
 from numad_py.sense.counters import LEFT_TO_OTHERS, Counters
 from tests import builders
-from tests.counted import Child
+from tests.counted import CPUS, Child
 
 NUMBER = 500
 FEW = 64
@@ -103,7 +103,7 @@ def test_a_job_is_counted_from_look_to_look(way, counting, group, mount, child):
 
     assert 2 * NUMBER <= counted.counts["page-faults"] <= 2 * NUMBER + FEW
     assert NUMBER <= counted.counts["context-switches"] <= switched + FEW  # the thread's own end with it
-    assert counted.counts["cpu-migrations"] >= 100
+    assert counted.counts["cpu-migrations"] >= (100 if len(CPUS) > 1 else 0)
     assert counted.period_s > NUMBER * 0.0005
     assert idle.counts["page-faults"] == idle.counts["cpu-migrations"] == 0
 
@@ -241,7 +241,7 @@ def test_descriptors_that_others_took_are_missed_without_a_leak(
 
 
 def test_a_job_that_fits_by_its_processes_alone_is_counted_so(counting, group, mount, child, few_descriptors):
-    if len(os.sched_getaffinity(0)) < 2:
+    if sum(len(node.cpus) for node in node_sysfs.read_topology().nodes) < 2:
         pytest.skip("on one CPU its cgroup takes no more")
     counters = counting("by cgroup")
     few_descriptors(3)
