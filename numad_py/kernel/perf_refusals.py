@@ -9,7 +9,7 @@ from typing import Final
 
 _DEVICES: Final = Path("sys/bus/event_source/devices")
 _PARANOID: Final = Path("proc/sys/kernel/perf_event_paranoid")
-_CPU_PMUS: Final = ("cpu", "arm")  # cpu, cpu_core, cpu_atom; armv8_pmuv3_0, armv8_neoverse_v2, ...
+_CPU_PMUS: Final = ("cpu", "armv")  # cpu, cpu_core, cpu_atom; armv8_pmuv3_0, armv8_neoverse_v2, ...
 
 _FORBIDDEN: Final = (
     "forbidden (kernel.perf_event_paranoid is {paranoid}); grant CAP_PERFMON or lower that to 0, "

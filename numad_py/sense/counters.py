@@ -40,7 +40,6 @@ Groups = tuple[Group, ...]
 class _Counted:
     """A job under count since the last look: its groups by process, or under None those of its cgroup."""
 
-    path: str
     since_s: float
     groups: dict[ProcessKey | None, Groups] = field(default_factory=dict)
 
@@ -92,19 +91,21 @@ class Counters:
             return {}
         self._forget({job.cgroup_id for job in jobs})
         now_s = time.monotonic()
-        counted = {job.cgroup_id: self._jobs[job.cgroup_id] for job in jobs if job.cgroup_id in self._jobs}
-        totals = {job.path: self._total(job) for job in counted.values()}
-        own = _without_nested(totals, {job.path for job in counted.values() if job.by_cgroup})
+        known = {job.path: self._jobs[job.cgroup_id] for job in jobs if job.cgroup_id in self._jobs}
+        own = _without_nested(
+            {path: self._total(counted) for path, counted in known.items()},
+            {path for path, counted in known.items() if counted.by_cgroup},
+        )
         told = {
             job.cgroup_id: roofline.place(
                 self._found.row,
                 own[job.path],
-                now_s - counted[job.cgroup_id].since_s,
+                now_s - known[job.path].since_s,
                 peak_bytes_per_s=roofline.peak(job, self._topology, self._peak_bytes_per_s),
                 verified=self._verified,
             )
             for job in jobs
-            if job.cgroup_id in counted
+            if job.path in known
         }
         for job in jobs:
             self._keep_up(job, now_s)
@@ -138,7 +139,7 @@ class Counters:
 
     def _keep_up(self, job: Job, now_s: float) -> None:
         """Count a job that is new, and the processes that are new in one that is counted by them."""
-        counted = self._jobs.setdefault(job.cgroup_id, _Counted(job.path, now_s))
+        counted = self._jobs.setdefault(job.cgroup_id, _Counted(now_s))
         counted.since_s = now_s
         if counted.by_cgroup:
             return
