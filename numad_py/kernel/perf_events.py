@@ -84,12 +84,12 @@ _FORMAT_GROUP: Final = 1 << 3
 
 _DISABLED: Final = 1 << 0
 _INHERIT: Final = 1 << 1
+# Since Linux commit 2b26f0aa0049 ("perf: Support only inheriting events if cloned with CLONE_THREAD") (in v5.13).
+_INHERIT_THREAD: Final = 1 << 35
 _EXCLUDE_KERNEL: Final = 1 << 5
 _EXCLUDE_HV: Final = 1 << 6
 _WATERMARK: Final = 1 << 14
 _PRECISE_IP_SHIFT: Final = 15
-# Since Linux commit 2b26f0aa0049 ("perf: Support only inheriting events if cloned with CLONE_THREAD") (in v5.13).
-_INHERIT_THREAD: Final = 1 << 35
 
 _PID_CGROUP: Final = 1 << 2  # PERF_FLAG_PID_CGROUP
 _CLOEXEC: Final = 1 << 3  # PERF_FLAG_FD_CLOEXEC
@@ -122,13 +122,13 @@ def open_event(  # noqa: PLR0913 - the system call takes as many
     joins = group is not None and group >= 0
     flags = (0 if joins else _DISABLED) | (_INHERIT if inherit else 0)
     flags |= _INHERIT_THREAD if threads_only else 0
+    formats = _FORMAT_TOTAL_TIMES | (0 if group is None else _FORMAT_GROUP)
     if user_only:
         flags |= _EXCLUDE_KERNEL | _EXCLUDE_HV
     period = fields = wakeup = 0
     if sampling:
         period, fields, wakeup = sampling.period, int(sampling.fields), sampling.wakeup_bytes
         flags |= sampling.precise_ip << _PRECISE_IP_SHIFT | (_WATERMARK if wakeup else 0)
-    formats = _FORMAT_TOTAL_TIMES | (0 if group is None else _FORMAT_GROUP)
     packed = _ATTR.pack(
         event.type, _ATTR.size, event.config, period, fields, formats, flags, wakeup, 0,
         event.config1, event.config2, 0, 0, 0, 0, 0, 0, 0, 0,
