@@ -116,8 +116,10 @@ def open_event(  # noqa: PLR0913 - the system call takes as many
     ``pid`` is a thread's, 0 for the caller, -1 for everyone on ``cpu``; ``cgroup`` is an open
     directory of a v2 (or perf_event v1) cgroup, which needs a ``cpu``. ``inherit`` follows threads
     and children begun later, with ``threads_only`` no children. ``group`` is the descriptor of the event
-    that leads it, on which all of the group are switched and read together, or -1 to lead one. Raises PermissionError (perf_event_paranoid, CAP_PERFMON), FileNotFoundError
-    for an event that this machine does not have, ProcessLookupError, and OSError for the rest.
+    that leads it, with which all of the group are switched and read, or -1 to lead one.
+
+    Raises PermissionError (perf_event_paranoid, CAP_PERFMON), FileNotFoundError for an event that this machine
+    does not have, ProcessLookupError, and OSError for the rest.
     """
     joins = group is not None and group >= 0
     flags = (0 if joins else _DISABLED) | (_INHERIT if inherit else 0)
