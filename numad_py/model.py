@@ -301,6 +301,32 @@ class JobMemory:
     file_bytes: Ints
 
 
+@dataclass(frozen=True)
+class JobCounters:
+    """What the CPU's and the kernel's counters say of a job, over ``period_s``.
+
+    ``counts`` is by event name, scaled where events took turns; one that was not counted is missing.
+    ``stall_share`` is of the job's cycles: those in which a core waited for memory. ``verified`` says that
+    calibration saw these events tell local from remote on this machine: others are shown, and not decided on.
+    """
+
+    period_s: float
+    counts: Mapping[str, float]
+    local_accesses: float | None = None
+    remote_accesses: float | None = None
+    stall_share: float | None = None
+    memory_bound: bool | None = None
+    verified: bool = False
+
+    @property
+    def remote_access_share(self) -> float | None:
+        """DRAM accesses served by another node, of all; None where there were none, or none were counted."""
+        if self.local_accesses is None or self.remote_accesses is None:
+            return None
+        every = self.local_accesses + self.remote_accesses
+        return self.remote_accesses / every if every else None
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """A labelled cgroup subtree. Its identity is the cgroup id, not the path."""
@@ -310,6 +336,7 @@ class Job:
     profile: str
     processes: tuple[Process, ...]
     memory: JobMemory | None
+    counters: JobCounters | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,9 +80,12 @@ class Reading:
 _ATTR: Final = struct.Struct("=IIQQQQQIIQQQQIiQIHH")
 _READING: Final = struct.Struct("=QQQ")
 _FORMAT_TOTAL_TIMES: Final = 1 << 0 | 1 << 1  # PERF_FORMAT_TOTAL_TIME_ENABLED, _RUNNING
+_FORMAT_GROUP: Final = 1 << 3
 
 _DISABLED: Final = 1 << 0
 _INHERIT: Final = 1 << 1
+# Since Linux commit 2b26f0aa0049 ("perf: Support only inheriting events if cloned with CLONE_THREAD") (in v5.13).
+_INHERIT_THREAD: Final = 1 << 35
 _EXCLUDE_KERNEL: Final = 1 << 5
 _EXCLUDE_HV: Final = 1 << 6
 _WATERMARK: Final = 1 << 14
@@ -96,7 +99,7 @@ _DISABLE: Final = 0x2401
 _PERIOD: Final = 0x40082404
 
 
-def open_event(
+def open_event(  # noqa: PLR0913 - the system call takes as many
     event: Event,
     *,
     pid: int = -1,
@@ -105,15 +108,23 @@ def open_event(
     sampling: Sampling | None = None,
     inherit: bool = False,
     user_only: bool = False,
+    group: int | None = None,
+    threads_only: bool = False,
 ) -> int:
     """Open an event, switched off, and give its descriptor.
 
     ``pid`` is a thread's, 0 for the caller, -1 for everyone on ``cpu``; ``cgroup`` is an open
     directory of a v2 (or perf_event v1) cgroup, which needs a ``cpu``. ``inherit`` follows threads
-    and children begun later. Raises PermissionError (perf_event_paranoid, CAP_PERFMON), FileNotFoundError
-    for an event that this machine does not have, ProcessLookupError, and OSError for the rest.
+    and children begun later, with ``threads_only`` no children. ``group`` is the descriptor of the event
+    that leads it, with which all of the group are switched and read, or -1 to lead one.
+
+    Raises PermissionError (perf_event_paranoid, CAP_PERFMON), FileNotFoundError for an event that this machine
+    does not have, ProcessLookupError, and OSError for the rest.
     """
-    flags = _DISABLED | (_INHERIT if inherit else 0)
+    joins = group is not None and group >= 0
+    flags = (0 if joins else _DISABLED) | (_INHERIT if inherit else 0)
+    flags |= _INHERIT_THREAD if threads_only else 0
+    formats = _FORMAT_TOTAL_TIMES | (0 if group is None else _FORMAT_GROUP)
     if user_only:
         flags |= _EXCLUDE_KERNEL | _EXCLUDE_HV
     period = fields = wakeup = 0
@@ -121,7 +132,7 @@ def open_event(
         period, fields, wakeup = sampling.period, int(sampling.fields), sampling.wakeup_bytes
         flags |= sampling.precise_ip << _PRECISE_IP_SHIFT | (_WATERMARK if wakeup else 0)
     packed = _ATTR.pack(
-        event.type, _ATTR.size, event.config, period, fields, _FORMAT_TOTAL_TIMES, flags, wakeup, 0,
+        event.type, _ATTR.size, event.config, period, fields, formats, flags, wakeup, 0,
         event.config1, event.config2, 0, 0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip
     attr = ctypes.create_string_buffer(packed, len(packed))
@@ -131,7 +142,7 @@ def open_event(
         ctypes.byref(attr),
         c_int(pid if cgroup is None else cgroup),
         c_int(cpu),
-        c_int(-1),
+        c_int(-1 if group is None else group),
         c_ulong(_CLOEXEC | (0 if cgroup is None else _PID_CGROUP)),
     )
 

@@ -2,7 +2,9 @@
 
 """Values answer what follows from them, in the order of the topology's nodes."""
 
-from numad_py.model import Mempolicy, Node, RegionKind, Topology
+import pytest
+
+from numad_py.model import JobCounters, Mempolicy, Node, RegionKind, Topology
 from tests.builders import MIB, by_node, job, node_memory, process, regions, snapshot, threads, topology
 
 
@@ -50,3 +52,13 @@ def test_the_nearest_memory_is_never_that_of_a_gpu():
 
     assert on.memory_of.tolist() == [2, 2, 2]
     assert on.gpu_ids == {1}
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "share"),
+    [(75.0, 25.0, 0.25), (0.0, 0.0, None), (None, 25.0, None), (75.0, None, None)],
+)
+def test_the_remote_access_share_is_of_all_accesses_that_were_told_apart(local, remote, share):
+    counters = JobCounters(1.0, {}, local_accesses=local, remote_accesses=remote)
+
+    assert counters.remote_access_share == share
