@@ -166,6 +166,10 @@ class Threads:
     cpu_s: Floats
 
 
+# 1.96 would be the normal 95 %; with 2.07 the bounds hold that often for every share and every number of samples.
+_Z = 2.07
+
+
 class AccessSource(StrEnum):
     """What saw the accesses."""
 
@@ -206,6 +210,24 @@ class Accesses:
     counts: Ints
     checks: int | None
     period_s: float
+
+    def share_bounds(self) -> tuple[Floats, Floats]:
+        """Bound each group's share of a region's accesses, with 95 % confidence; shape (regions, groups).
+
+        These are Wilson's bounds with a continuity correction. They hold for independent samples, however
+        few; without any, a share is between 0 and 1.
+        """
+        total = np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        share = self.counts / total
+        middle, width = 2 * self.counts + _Z**2, 2 * (total + _Z**2)
+        below = _Z**2 - 2 - 1 / total + 4 * share * (total * (1 - share) + 1)
+        above = _Z**2 + 2 - 1 / total + 4 * share * (total * (1 - share) - 1)
+        low = (middle - 1 - _Z * np.sqrt(np.maximum(below, 0))) / width
+        high = (middle + 1 + _Z * np.sqrt(np.maximum(above, 0))) / width
+        none = self.counts.sum(axis=1, keepdims=True) == 0
+        low = np.where(none | (self.counts == 0), 0.0, np.maximum(low, 0))
+        high = np.where(none | (self.counts == total), 1.0, np.minimum(high, 1))
+        return low, high
 
 
 class ProcessKey(NamedTuple):  # hashed at every turn, for every process, many times over
