@@ -19,10 +19,9 @@ import pytest
 
 from numad_py.kernel import maps, node_sysfs, numa_maps, perf_events, proc_stat
 from numad_py.model import AccessSource, Process, ProcessKey, Threads
-from numad_py.sense import access_sampling
 from numad_py.sense.access_sampling import AccessSampler
 from numad_py.sense.access_sources import HINT_FAULTS
-from numad_py.sense.sampling_rate import GRANTED
+from numad_py.sense.sampling_rate import GRANTED, WINDOW_S
 
 PAGE = mmap.PAGESIZE
 TOPOLOGY = node_sysfs.read_topology()
@@ -75,9 +74,9 @@ def sample(sampler, process, memory, *, pages, until=100):
         memory[page * PAGE] = 1
         if page % 50 == 0:
             time.sleep(0.02)
-        if sampler.taken >= until:
+        if sampler.seen.taken >= until:
             break
-    time.sleep(3 * access_sampling.WINDOW_S)
+    time.sleep(3 * WINDOW_S)
     sampler.stop()
     return sampler.collect()
 
@@ -94,7 +93,7 @@ def test_who_faults_where_is_told(area):
     assert found.source == AccessSource.PEBS
     assert found.checks is None
     assert found.period_s > 0
-    assert sampler.problems == []
+    assert sampler.problems == ()
     assert sampler.cost_s > 0
 
 
@@ -128,7 +127,7 @@ def test_a_thread_that_is_gone_is_left_out_without_a_word(area):
     found = sample(sampler, process, area, pages=500)
 
     assert found[process.key].counts.sum() > 0
-    assert sampler.problems == []
+    assert sampler.problems == ()
 
 
 def test_an_event_that_this_machine_has_not_is_named():
@@ -177,7 +176,7 @@ def test_memory_without_a_resident_page_is_left_out(area):
     sampler = AccessSampler(TOPOLOGY, EVERY_FAULT)
 
     assert sample(sampler, dataclasses.replace(process, regions=empty), area, pages=500) == {}
-    assert sampler.taken > 0
+    assert sampler.seen.taken > 0
 
 
 def test_first_touches_are_no_hint_faults(area):
@@ -188,7 +187,7 @@ def test_first_touches_are_no_hint_faults(area):
 
     own = address_of(area)
     rows = (found[process.key].start == own) if found else np.zeros(0, bool)
-    assert sampler.taken > 50
+    assert sampler.seen.taken > 50
     assert not rows.any()
 
 
@@ -226,5 +225,5 @@ def test_a_process_that_faults_without_end_is_looked_at_seldom():
         memory.close()
     sampler.stop()
 
-    most_windows = 0.5 / access_sampling.WINDOW_S  # the other half of the second was a pause at least
-    assert 0 < sampler.taken <= most_windows * (GRANTED + 16)
+    most_windows = 0.5 / WINDOW_S  # the other half of the second was a pause at least
+    assert 0 < sampler.seen.taken <= most_windows * (GRANTED + 16)
