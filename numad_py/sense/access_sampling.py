@@ -41,7 +41,7 @@ class AccessSampler:
         source: Source,
         *,
         budget_share: float = 0.1,
-        job_share: float = 0.003,
+        job_share: float = 0.002,
         root: Path = Path("/"),
     ) -> None:
         self._topology, self._source, self._root = topology, source, root

@@ -4,6 +4,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -61,6 +62,7 @@ class SamplingRun:
         cgroup: Path | None,
         budget_share: float,
         job_share: float,
+        opener: Callable[[Source, Opening, int | None, int], OpenEvents] = OpenEvents,
     ) -> None:
         self._source, self._opening, self._pids = source, opening, pids
         self._budget_share, self._job_share = budget_share, job_share
@@ -69,6 +71,7 @@ class SamplingRun:
         self._began_s = self._window_s = time.monotonic()
         self.seen = Seen()
         self.over = False
+        self._opener = opener
         self._events: OpenEvents | None = None
         self._cgroup = None
         if cgroup is not None and opening.by_cgroup:
@@ -104,7 +107,7 @@ class SamplingRun:
 
     def _open(self) -> None:
         before_s = time.thread_time()
-        self._events = OpenEvents(self._source, self._opening, self._cgroup, self._rate.period)
+        self._events = self._opener(self._source, self._opening, self._cgroup, self._rate.period)
         self._window_s = time.monotonic()
         self.seen.cost_s += time.thread_time() - before_s
         if failed := self._events.failed:
