@@ -24,7 +24,7 @@ from numad_py.model import Accesses, AccessSource, Process, ProcessKey, Topology
 from numad_py.sense.access_regions import Samples, counts, cut, groups, within
 from numad_py.sense.access_sources import Source
 from numad_py.sense.sampling_plan import Opening, limits, plan
-from numad_py.sense.sampling_rate import WINDOW_S
+from numad_py.sense.sampling_rate import LEAST_WINDOW_S
 from numad_py.sense.sampling_run import KEPT, SamplingRun, Seen
 
 
@@ -124,7 +124,7 @@ class AccessSampler:
     def _watch(self, run: SamplingRun) -> None:
         """Sample until told to stop, or until the run is over."""
         try:
-            wait_s = WINDOW_S
+            wait_s = LEAST_WINDOW_S
             while not run.over and not self._stopping.wait(wait_s):
                 wait_s = run.turn()
         finally:

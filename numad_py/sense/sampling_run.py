@@ -16,7 +16,7 @@ from numad_py.model import Ints
 from numad_py.sense.access_sources import Source
 from numad_py.sense.open_events import OpenEvents, Taken
 from numad_py.sense.sampling_plan import Opening
-from numad_py.sense.sampling_rate import WINDOW_S, Rate, Window, pause_s
+from numad_py.sense.sampling_rate import LEAST_WINDOW_S, Rate, Window, pause_s, window_s
 
 KEPT: Final = np.dtype([("pid", "<i4"), ("tid", "<i4"), ("cpu", "<i4"), ("address", "<u8")])
 _MOST_KEPT: Final = 1 << 20  # 20 MB
@@ -83,15 +83,16 @@ class SamplingRun:
         before_s = time.thread_time()
         if self._events is None:
             self._open()
-            return WINDOW_S
+            return LEAST_WINDOW_S
         now_s = time.monotonic()
         taken = self._events.take()
         self._keep(taken)
         length_s, self._window_s = now_s - self._window_s, now_s
+        seen_share = min(max((taken.until_s - now_s) / length_s + 1, 0.0), 1.0)
+        pause = self._adapt(Window(taken.busiest, taken.lost, length_s, seen_share))
         spent_s = time.thread_time() - before_s
         self.seen.cost_s += spent_s
-        seen_share = min(max((taken.until_s - now_s) / length_s + 1, 0.0), 1.0)
-        return self._adapt(Window(taken.busiest, taken.lost, spent_s, length_s, seen_share))
+        return pause or window_s(spent_s, budget_share=self._budget_share)
 
     def close(self) -> None:
         """Let go of all. Safe to call twice."""
@@ -126,19 +127,20 @@ class SamplingRun:
             self._end(f"stopped after {_MOST_KEPT} samples, which are enough")
 
     def _adapt(self, window: Window) -> float:
+        """Set the rate, or close all events; give how long they have to stay closed."""
         period = self._rate.period
-        self._rate = self._rate.after(window, budget_share=self._budget_share)
+        self._rate = self._rate.after(window)
         self.seen.watched_s += 0 if window.lost else window.length_s * window.seen_share
         if self._rate.hopeless:
             self._end(f"records of {self._source.kind} were lost again and again: too many to read")
         self._job_cost_s += window.samples * (period * self._source.counted_s + self._source.sampled_s)
         pause = pause_s(self._job_cost_s, self._window_s - self._began_s, job_share=self._job_share)
-        if pause > WINDOW_S:
+        if pause > LEAST_WINDOW_S:
             self._pause()
             return max(pause, _LEAST_PAUSE_S)
         if self._events is not None and self._rate.period != period:
             self._events.set_period(self._rate.period)
-        return WINDOW_S
+        return 0.0
 
     def _end(self, why: str) -> None:
         self.seen.problems.append(why)

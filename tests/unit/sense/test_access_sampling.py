@@ -21,7 +21,7 @@ from numad_py.kernel import maps, node_sysfs, numa_maps, perf_events, proc_stat
 from numad_py.model import AccessSource, Process, ProcessKey, Threads
 from numad_py.sense.access_sampling import AccessSampler
 from numad_py.sense.access_sources import HINT_FAULTS
-from numad_py.sense.sampling_rate import GRANTED, WINDOW_S
+from numad_py.sense.sampling_rate import GRANTED, LEAST_WINDOW_S
 
 PAGE = mmap.PAGESIZE
 TOPOLOGY = node_sysfs.read_topology()
@@ -76,7 +76,7 @@ def sample(sampler, process, memory, *, pages, until=100):
             time.sleep(0.02)
         if sampler.seen.taken >= until:
             break
-    time.sleep(3 * WINDOW_S)
+    time.sleep(3 * LEAST_WINDOW_S)
     sampler.stop()
     return sampler.collect()
 
@@ -225,5 +225,5 @@ def test_a_process_that_faults_without_end_is_looked_at_seldom():
         memory.close()
     sampler.stop()
 
-    most_windows = 0.5 / WINDOW_S  # the other half of the second was a pause at least
+    most_windows = 0.5 / LEAST_WINDOW_S  # the other half of the second was a pause at least
     assert 0 < sampler.seen.taken <= most_windows * (GRANTED + 16)

@@ -13,7 +13,7 @@ from numad_py.sense import sampling_run
 from numad_py.sense.access_sources import HINT_FAULTS
 from numad_py.sense.open_events import Taken
 from numad_py.sense.sampling_plan import Opening
-from numad_py.sense.sampling_rate import GRANTED, WINDOW_S
+from numad_py.sense.sampling_rate import GRANTED, LEAST_WINDOW_S
 from numad_py.sense.sampling_run import SamplingRun
 
 EVERY_FAULT = dataclasses.replace(HINT_FAULTS, accessed=lambda samples: np.ones(len(samples), bool))
@@ -76,7 +76,7 @@ def test_a_window_with_losses_is_not_believed_and_the_next_one_is():
 
     waits = [run.turn(), run.turn()]
 
-    assert waits == [WINDOW_S, WINDOW_S]
+    assert max(waits) < 0.5
     assert (run.seen.taken, run.seen.kept) == (80, 40)
     assert run.seen.accesses == 40 * 16  # the loss made the period sixteen times as long
     assert not run.over
@@ -119,7 +119,7 @@ def test_a_job_that_pays_too_much_is_left_alone_for_a_while_and_looked_at_again(
 
     assert waits[0] > 15
     assert events.closed
-    assert waits[1] == WINDOW_S
+    assert waits[1] == LEAST_WINDOW_S
     assert run.seen.taken == 10
 
 
