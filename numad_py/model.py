@@ -96,6 +96,12 @@ class Topology:
             table[list(node.cpus)] = index
         return table
 
+    def cpu_s_by_node(self, cpu: Ints, cpu_s: Floats) -> Floats:
+        """Add up the CPU seconds of threads by the node that each ran on; CPUs of no node are left out."""
+        index = self.index_of_cpu[np.minimum(cpu, len(self.index_of_cpu) - 1)]
+        known = index >= 0
+        return np.bincount(index[known], cpu_s[known], len(self.nodes)).astype(np.float64)
+
     @cached_property
     def memory_of(self) -> Ints:
         """By node: the position of the nearest node that has memory of its own, itself where it has."""
@@ -214,6 +220,10 @@ class Threads:
     cpu_s: Floats
 
 
+# 1.96 would be the normal 95 %; with 2.07 the bounds hold that often for every share and every number of samples.
+_Z = 2.07
+
+
 class AccessSource(StrEnum):
     """What saw the accesses."""
 
@@ -254,6 +264,24 @@ class Accesses:
     counts: Ints
     checks: int | None
     period_s: float
+
+    def share_bounds(self) -> tuple[Floats, Floats]:
+        """Bound each group's share of a region's accesses, with 95 % confidence; shape (regions, groups).
+
+        These are Wilson's bounds with a continuity correction. They hold for independent samples, however
+        few; without any, a share is between 0 and 1.
+        """
+        total = np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        share = self.counts / total
+        middle, width = 2 * self.counts + _Z**2, 2 * (total + _Z**2)
+        below = _Z**2 - 2 - 1 / total + 4 * share * (total * (1 - share) + 1)
+        above = _Z**2 + 2 - 1 / total + 4 * share * (total * (1 - share) - 1)
+        low = (middle - 1 - _Z * np.sqrt(np.maximum(below, 0))) / width
+        high = (middle + 1 + _Z * np.sqrt(np.maximum(above, 0))) / width
+        none = self.counts.sum(axis=1, keepdims=True) == 0
+        low = np.where(none | (self.counts == 0), 0.0, np.maximum(low, 0))
+        high = np.where(none | (self.counts == total), 1.0, np.minimum(high, 1))
+        return low, high
 
 
 class ProcessKey(NamedTuple):  # hashed at every turn, for every process, many times over

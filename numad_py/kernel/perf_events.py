@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import struct
+import time
 from ctypes import c_int, c_ulong
 from dataclasses import dataclass
 from enum import IntFlag
@@ -55,11 +56,15 @@ class Field(IntFlag):
     DATA_SRC = 1 << 15
     IDENTIFIER = 1 << 16
     PHYS_ADDR = 1 << 19
+    DATA_PAGE_SIZE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """One record every ``period`` events; a wake-up when ``wakeup_bytes`` of records wait."""
+    """One record every ``period`` events; a wake-up when ``wakeup_bytes`` of records wait.
+
+    Times in records are CLOCK_MONOTONIC.
+    """
 
     period: int
     fields: Field
@@ -90,12 +95,14 @@ _EXCLUDE_KERNEL: Final = 1 << 5
 _EXCLUDE_HV: Final = 1 << 6
 _WATERMARK: Final = 1 << 14
 _PRECISE_IP_SHIFT: Final = 15
+_USE_CLOCKID: Final = 1 << 25
 
 _PID_CGROUP: Final = 1 << 2  # PERF_FLAG_PID_CGROUP
 _CLOEXEC: Final = 1 << 3  # PERF_FLAG_FD_CLOEXEC
 
 _ENABLE: Final = 0x2400  # PERF_EVENT_IOC_ENABLE
 _DISABLE: Final = 0x2401
+_REFRESH: Final = 0x2402
 _PERIOD: Final = 0x40082404
 
 
@@ -127,13 +134,14 @@ def open_event(  # noqa: PLR0913 - the system call takes as many
     formats = _FORMAT_TOTAL_TIMES | (0 if group is None else _FORMAT_GROUP)
     if user_only:
         flags |= _EXCLUDE_KERNEL | _EXCLUDE_HV
-    period = fields = wakeup = 0
+    period = fields = wakeup = clock = 0
     if sampling:
         period, fields, wakeup = sampling.period, int(sampling.fields), sampling.wakeup_bytes
-        flags |= sampling.precise_ip << _PRECISE_IP_SHIFT | (_WATERMARK if wakeup else 0)
+        clock = time.CLOCK_MONOTONIC
+        flags |= _USE_CLOCKID | sampling.precise_ip << _PRECISE_IP_SHIFT | (_WATERMARK if wakeup else 0)
     packed = _ATTR.pack(
         event.type, _ATTR.size, event.config, period, fields, formats, flags, wakeup, 0,
-        event.config1, event.config2, 0, 0, 0, 0, 0, 0, 0, 0,
+        event.config1, event.config2, 0, 0, 0, clock, 0, 0, 0, 0,
     )  # fmt: skip
     attr = ctypes.create_string_buffer(packed, len(packed))
     # int perf_event_open(struct perf_event_attr *attr, pid_t pid, int cpu, int group_fd, unsigned long flags);
@@ -155,6 +163,11 @@ def enable(event: int) -> None:
 def disable(event: int) -> None:
     """Stop counting."""
     fcntl.ioctl(event, _DISABLE, 0)
+
+
+def refresh(event: int, samples: int) -> None:
+    """Sample, until that many more samples than allowed before are taken; the kernel then switches it off itself."""
+    fcntl.ioctl(event, _REFRESH, samples)
 
 
 def set_period(event: int, period: int) -> None:

@@ -23,7 +23,6 @@ from numad_py.model import (
     Accesses,
     AccessSource,
     Addresses,
-    Floats,
     Ints,
     Process,
     ProcessKey,
@@ -194,13 +193,13 @@ class Damon:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 stat = proc_stat.read(key.pid, self._root)
                 if stat.start_ticks == key.start_ticks and stat.state not in _ENDED:
-                    found[key] = self._cpu_time.since_last_look(key)
-        self._cpu_time.turn()
+                    found[key] = self._cpu_time.read(key, stat.utime_ticks + stat.stime_ticks)
         return found
 
     def _accesses(self, rows: _Rows, threads: Threads, pace: damon.Pace) -> Accesses:
         start, end, counts = rows
-        group = ThreadGroup(None, threads.tid, by_node(threads, self._topology))
+        cpu_s = self._topology.cpu_s_by_node(threads.cpu, threads.cpu_s)
+        group = ThreadGroup(None, threads.tid, cpu_s)
         period_s = pace.aggr_us * 1e-6
         return Accesses(AccessSource.DAMON, (group,), start, end, counts[:, None], CHECKS, period_s)
 
@@ -230,11 +229,3 @@ def cut(regions: Regions, pieces: int) -> Addresses:
 def _split(start: int, pieces: int, pages: int, page_bytes: int) -> Addresses:
     edges = start + pages * np.arange(pieces + 1) // pieces * page_bytes
     return np.stack([edges[:-1], edges[1:]], axis=1).astype(np.uint64)
-
-
-def by_node(threads: Threads, topology: Topology) -> Floats:
-    """Give CPU seconds by node; CPUs of no node are left out."""
-    table = topology.index_of_cpu
-    index = table[np.minimum(threads.cpu, len(table) - 1)]
-    cells = np.bincount(index[index >= 0], threads.cpu_s[index >= 0], len(topology.nodes))
-    return cells.astype(np.float64)

@@ -5,12 +5,14 @@
 Problem: who touches which memory cannot be seen from where pages and threads are, once a job runs
 on several nodes; seeing it costs more than a look may.
 Primitive: a few sources that can watch a job for a while, each of which may be unable to, here or now.
-Application: jobs take turns, each for at most ``WATCH_S`` in ``EVERY_S``, the sources in order
-until one can; what it costs is kept within its own share of a core and told apart.
+Application: jobs take turns, each for at most ``WATCH_S`` in ``EVERY_S``, by the first source that
+can; what that costs is kept within a share of a core of its own, and told apart.
 """
 
-from collections import Counter
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -53,31 +55,28 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """What came of a turn; empty while a job is watched, and where there is nothing to watch."""
+    """What came of an investigation; empty while one is under way, and where there is nothing to find out."""
 
     accesses: Mapping[ProcessKey, Accesses] = field(default_factory=dict)
     cost_s: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Watch:
-    """The job that is watched, by whom, and until when."""
-
-    job: int
-    source: Source
-    until_s: float
+NOTHING: Final = Found()
 
 
 class Investigations:
-    """Takes jobs in turn. Ask it to ``turn`` at every look, and to ``stop`` at the end."""
+    """Takes jobs in turn, in a thread of its own: ask it to ``turn`` at every look, and to ``stop`` at the end."""
 
-    def __init__(self, topology: Topology, sources: Sequence[Source]) -> None:
+    def __init__(self, topology: Topology, sources: Sequence[Source], *, watch_s: float = WATCH_S) -> None:
         self._topology = topology
         self._sources = tuple(sources)
-        self._watch: _Watch | None = None
+        self._watch_s = watch_s
+        self._stopping = threading.Event()
+        self._thread = ThreadPoolExecutor(1, "numad-investigator")
+        self.watching: Future[Found] | None = None
         self._next_s: dict[int, float] = {}  # by cgroup id: when it may be watched again
         self._cpu_s: dict[int, Floats] = {}  # by cgroup id: by node, since it was watched
-        self._problems = Counter[str]()
+        self._problems: dict[str, None] = {}
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -85,25 +84,42 @@ class Investigations:
         return tuple(self._problems)
 
     def turn(self, now_s: float, jobs: Sequence[Job]) -> Found:
-        """Begin to watch a job, or end and give what was seen of it."""
+        """Begin to watch a job if one is due, or give what was seen of the last."""
         self._count(jobs)
-        if self._watch is None:
-            self._begin(now_s, jobs)
-            return Found()
-        watch = self._watch
-        over_budget = watch.source.cost_s > CORE_SHARE * WATCH_S
-        if now_s < watch.until_s and not over_budget and watch.job in self._cpu_s:
-            return Found()
-        found = Found(watch.source.collect(), watch.source.cost_s)
-        self.stop()
-        return found
+        if self.watching is None:
+            job = next((job for job in jobs if self._is_due(job.cgroup_id, now_s)), None)
+            if job is not None:
+                self._next_s[job.cgroup_id] = now_s + EVERY_S
+                self._cpu_s[job.cgroup_id][:] = 0.0
+                self.watching = self._thread.submit(self._watch, job.processes)
+            return NOTHING
+        if not self.watching.done():
+            return NOTHING
+        watching, self.watching = self.watching, None
+        return watching.result()
 
     def stop(self) -> None:
-        """End what is under way."""
-        if self._watch is not None:
-            self._watch.source.stop()
-            self._problems.update(self._watch.source.problems)
-            self._watch = None
+        """End what is under way; returns when nothing of it is left behind."""
+        self._stopping.set()
+        self._thread.shutdown()
+
+    def _watch(self, processes: Sequence[Process]) -> Found:
+        """Watch, in the thread, by the first source that can."""
+        for source in self._sources:
+            try:
+                if source.start(processes):
+                    self._wait(source)
+                    return Found(source.collect(), source.cost_s)
+            finally:
+                source.stop()
+                self._problems.update(dict.fromkeys(source.problems))
+        return NOTHING
+
+    def _wait(self, source: Source) -> None:
+        until_s = time.monotonic() + self._watch_s
+        while (left_s := until_s - time.monotonic()) > 0 and source.cost_s <= CORE_SHARE * WATCH_S:
+            if self._stopping.wait(min(left_s, 1.0)):
+                return
 
     def _count(self, jobs: Sequence[Job]) -> None:
         nothing = np.zeros(len(self._topology.nodes))
@@ -113,27 +129,14 @@ class Investigations:
         self._next_s = {job: next_s for job, next_s in self._next_s.items() if job in self._cpu_s}
 
     def _job_cpu_s(self, job: Job) -> Floats:
-        table = self._topology.index_of_cpu
         threads = [process.threads for process in job.processes]
         cpu = np.concatenate([np.zeros(0, np.int64), *(each.cpu for each in threads)])
         cpu_s = np.concatenate([np.zeros(0), *(each.cpu_s for each in threads)])
-        index = table[np.minimum(cpu, len(table) - 1)]
-        nodes = len(self._topology.nodes)
-        return np.bincount(index[index >= 0], cpu_s[index >= 0], nodes).astype(np.float64)
+        return self._topology.cpu_s_by_node(cpu, cpu_s)
 
-    def _begin(self, now_s: float, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if now_s < self._next_s.get(job.cgroup_id, 0.0) or not self._runs_on_several(job.cgroup_id):
-                continue
-            self._next_s[job.cgroup_id] = now_s + EVERY_S
-            self._cpu_s[job.cgroup_id][:] = 0.0
-            for source in self._sources:
-                if source.start(job.processes):
-                    self._watch = _Watch(job.cgroup_id, source, now_s + WATCH_S)
-                    return
-                self._problems.update(source.problems)
-
-    def _runs_on_several(self, job: int) -> bool:
+    def _is_due(self, job: int, now_s: float) -> bool:
+        """Say whether a job runs on several nodes, and was not watched for long enough."""
         cpu_s = self._cpu_s[job]
         used_s = cpu_s.sum()
-        return bool(used_s >= LEAST_CPU_S and used_s - cpu_s.max() > ELSEWHERE_SHARE * used_s)
+        on_several = used_s >= LEAST_CPU_S and used_s - cpu_s.max() > ELSEWHERE_SHARE * used_s
+        return bool(on_several and now_s >= self._next_s.get(job, 0.0))

@@ -12,6 +12,9 @@ then obeys words on stdin, answering each that has an answer with one line:
     hold      hold its own mmap lock until the file system of --file has answered; answers ``held``
     workers   answer ``workers PID PID ...``, by shard (kind ``shards``)
 
+The kind ``halves`` obeys none: at once a thread on --allocate-on writes the first half of its memory round and
+round, one on --run-on the second, and each tells ``thread TID NODE``.
+
 The end of stdin ends it. No numpy: it starts in a moment.
 """
 
@@ -21,17 +24,19 @@ import mmap
 import os
 import select
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-KINDS = ("late-bound", "bound", "exec", "pinned", "reader", "forked", "shards")
+KINDS = ("late-bound", "bound", "exec", "pinned", "reader", "forked", "shards", "halves")
 
 _BASE_PAGE_BYTES = mmap.PAGESIZE
 _HUGE_PAGE_BYTES = 2 << 20
 _HEADS = (0, _HUGE_PAGE_BYTES // _BASE_PAGE_BYTES)
 _READ_BYTES = 1 << 20
 _SCRATCH_PAGES = 64
+_PART_BYTES = 1 << 20
 _MPOL_BIND = 2  # include/uapi/linux/mempolicy.h
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 _MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/mman-common.h
@@ -155,6 +160,22 @@ def hold_mmap_lock(file: str) -> None:
     os.close(direct)
 
 
+def touch_halves(memory: mmap.mmap, nodes: tuple[int, int]) -> None:
+    """Start a thread on each node that writes its half round and round, without the interpreter's lock."""
+    half = len(memory) // 2
+    for index, node in enumerate(nodes):
+        start = address_of(memory) + index * half
+        threading.Thread(target=_write_for_ever, args=(start, half, node), daemon=True).start()
+
+
+def _write_for_ever(start: int, length: int, node: int) -> None:
+    os.sched_setaffinity(threading.get_native_id(), cpus_of(node))
+    print("thread", threading.get_native_id(), node, flush=True)
+    while True:
+        for part in range(start, start + length, _PART_BYTES):
+            ctypes.memset(part, 1, min(_PART_BYTES, start + length - part))
+
+
 def _check(result: int) -> None:
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -241,6 +262,9 @@ def main() -> None:
     pin(start, options.pin)
     pin(-(-start // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES, _HEADS if options.pin_heads else ())
     print("ready", f"{start:x}", f"{start + len(memory):x}", flush=True)
+    if options.kind == "halves":
+        touch_halves(memory, (options.allocate_on, options.run_on))
+        sys.stdin.read()
     obey(read_round(options.file) if options.kind == "reader" else lambda: touch(memory), options)
 
 

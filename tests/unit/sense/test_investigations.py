@@ -2,11 +2,13 @@
 
 """Jobs that run on several nodes are watched in turn, for a while, and never again too soon."""
 
+from concurrent.futures import wait
+
 import numpy as np
 import pytest
 
 from numad_py.model import Accesses, AccessSource, ProcessKey
-from numad_py.sense.investigations import CORE_SHARE, EVERY_S, WATCH_S, Found, Investigations
+from numad_py.sense.investigations import CORE_SHARE, EVERY_S, WATCH_S, Investigations
 from tests.builders import TWO_NODES, job, process
 
 
@@ -37,61 +39,80 @@ def jobs(*cpu_s):
     return [job(process(pid, cpu_s=each), cgroup_id=pid) for pid, each in enumerate(cpu_s, 100)]
 
 
+@pytest.fixture
+def investigate():
+    """Give a function that makes investigations of no length."""
+    made = []
+
+    def make(*sources, watch_s=0.0):
+        made.append(Investigations(TWO_NODES, sources, watch_s=watch_s))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
 def found(watching, times_s, *cpu_s):
-    """Take a turn at each of these times; give, by time, whose accesses were told."""
-    told = {time_s: watching.turn(time_s, jobs(*cpu_s)) for time_s in times_s}
-    return {time_s: [key.pid for key in each.accesses] for time_s, each in told.items() if each.accesses}
+    """Take turns at these times, waiting for what each begins; give the PIDs that were told of."""
+    told = []
+    for time_s in times_s:
+        watching.turn(time_s, jobs(*cpu_s))
+        if watching.watching:
+            wait([watching.watching])
+            told += [key.pid for key in watching.turn(time_s, jobs(*cpu_s)).accesses]
+    return told
 
 
-def test_a_job_that_runs_on_several_nodes_is_watched_for_a_while_and_told_of():
+def test_a_job_that_runs_on_several_nodes_is_watched_and_told_of(investigate):
     watcher = Watcher()
 
-    told = found(Investigations(TWO_NODES, [watcher]), range(20), ON_BOTH)
+    told = found(investigate(watcher), range(20), ON_BOTH)
 
-    assert watcher.watched == [[100]]
-    assert told == {WATCH_S: [100]}
-    assert watcher.stops == 1
+    assert (told, watcher.watched, watcher.stops) == ([100], [[100]], 1)
 
 
-def test_a_job_on_one_node_has_nothing_to_find_out():
+def test_a_job_on_one_node_has_nothing_to_find_out(investigate):
     watcher = Watcher()
 
-    found(Investigations(TWO_NODES, [watcher]), range(20), ON_ONE)
+    found(investigate(watcher), range(20), ON_ONE)
 
     assert watcher.watched == []
 
 
-def test_a_job_is_not_watched_again_too_soon():
+def test_a_job_is_not_watched_again_too_soon(investigate):
+    watcher = Watcher()
+    watching = investigate(watcher)
+
+    turns = [len(found(watching, [time_s], ON_BOTH)) for time_s in (0, 10, EVERY_S - 1, EVERY_S)]
+
+    assert turns == [1, 0, 0, 1]
+
+
+def test_jobs_take_turns(investigate):
     watcher = Watcher()
 
-    told = found(Investigations(TWO_NODES, [watcher]), range(1300), ON_BOTH)
-
-    assert list(told) == [WATCH_S, EVERY_S + WATCH_S, 2 * EVERY_S + WATCH_S]
-
-
-def test_jobs_take_turns():
-    watcher = Watcher()
-
-    found(Investigations(TWO_NODES, [watcher]), range(100), ON_BOTH, ON_ONE, ON_BOTH)
+    found(investigate(watcher), range(100), ON_BOTH, ON_ONE, ON_BOTH)
 
     assert watcher.watched == [[100], [102]]
 
 
-def test_the_first_source_that_can_does_it_and_the_others_say_why_not():
+def test_the_first_source_that_can_does_it_and_the_others_say_why_not(investigate):
     unable, able = Watcher(can=False, why=["no such thing here"]), Watcher()
-    watching = Investigations(TWO_NODES, [unable, able])
+    watching = investigate(unable, able)
 
     told = found(watching, range(20), ON_BOTH)
 
-    assert list(told) == [WATCH_S]
+    assert told == [100]
     assert watching.problems == ("no such thing here",)
 
 
-def test_what_costs_too_much_ends_early_and_what_it_cost_is_told():
+def test_what_costs_too_much_ends_early_and_what_it_cost_is_told(investigate):
     watcher = Watcher()
-    watching = Investigations(TWO_NODES, [watcher])
-    watching.turn(0.0, jobs(ON_BOTH))
     watcher.cost_s = CORE_SHARE * WATCH_S + 0.1
+    watching = investigate(watcher, watch_s=60.0)
+    watching.turn(0.0, jobs(ON_BOTH))
+    wait([watching.watching], timeout=10)
 
     ended = watching.turn(1.0, jobs(ON_BOTH))
 
@@ -99,23 +120,23 @@ def test_what_costs_too_much_ends_early_and_what_it_cost_is_told():
     assert watcher.stops == 1
 
 
-def test_a_job_that_is_gone_is_watched_no_longer():
+def test_nothing_is_left_behind_at_the_end(investigate):
     watcher = Watcher()
-    watching = Investigations(TWO_NODES, [watcher])
-    watching.turn(0.0, jobs(ON_BOTH))
-
-    watching.turn(1.0, [])
-
-    assert watcher.stops == 1
-
-
-def test_nothing_is_left_behind_at_the_end():
-    watcher = Watcher()
-    watching = Investigations(TWO_NODES, [watcher])
+    watching = investigate(watcher, watch_s=60.0)
     watching.turn(0.0, jobs(ON_BOTH))
 
     watching.stop()
     watching.stop()
 
     assert watcher.stops == 1
-    assert watching.turn(1.0, []) == Found()
+
+
+def test_what_goes_wrong_with_a_source_is_not_lost(investigate):
+    watcher = Watcher()
+    watcher.collect = lambda: 1 / 0
+    watching = investigate(watcher)
+
+    with pytest.raises(ZeroDivisionError):
+        found(watching, range(3), ON_BOTH)
+
+    assert watcher.stops == 1
