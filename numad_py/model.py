@@ -306,7 +306,8 @@ class Process:
     how long ago ``threads`` were: both are read less often than there are looks.
     ``placement_error_share`` is the half width of the 95 % interval of any node's share of the
     resident bytes; 0 where every page was counted.
-    ``gpus`` are the PCI addresses of the GPUs that it is known to use, ascending.
+    ``gpus`` are the PCI addresses of the GPUs that it is known to use, ascending. ``accesses`` are told
+    once, in the look in which an investigation of its job ended.
     """
 
     key: ProcessKey
@@ -319,6 +320,7 @@ class Process:
     placement_source: PlacementSource = PlacementSource.NUMA_MAPS
     placement_error_share: float = 0.0
     gpus: tuple[str, ...] = ()
+    accesses: Accesses | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,12 +396,14 @@ class LookCost:
     """What looking costs the daemon, and what it put off in order not to cost more.
 
     ``core_share`` is the CPU time of the looks of the last minute, in cores. ``postponed`` processes
-    are those of which something was wanted in this look and not read.
+    are those of which something was wanted in this look and not read. ``investigation_cpu_s`` is what the
+    investigation took that ended with this look; it has a budget of its own.
     """
 
     cpu_s: float = 0.0
     core_share: float = 0.0
     postponed: tuple[ProcessKey, ...] = ()
+    investigation_cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from numad_py.model import (
+    Accesses,
+    AccessSource,
     Device,
     DeviceKind,
     Ending,
     Held,
     Job,
+    JobCounters,
     JobMemory,
     LookCost,
     Mempolicy,
@@ -37,6 +40,7 @@ from numad_py.model import (
     Regions,
     Skipped,
     Snapshot,
+    ThreadGroup,
     Threads,
     Tick,
     Topology,
@@ -262,6 +266,41 @@ def drawn_threads(draw):
     )
 
 
+@st.composite
+def drawn_accesses(draw, on=TWO_NODES):
+    """Draw no to three regions, and one or two groups."""
+    length, number = draw(st.integers(0, 3)), draw(st.integers(1, 2))
+    start = np.sort(draw(columns(st.integers(0, (1 << 47) - 1), length, np.uint64)))
+    groups = [
+        ThreadGroup(
+            draw(st.none() | st.integers(0, 9)),
+            draw(columns(counts, draw(st.integers(0, 2)))),
+            draw(columns(seconds, len(on.nodes), np.float64)),
+        )
+        for _ in range(number)
+    ]
+    cells = [draw(columns(counts, length)) for _ in groups]
+    return Accesses(
+        draw(st.sampled_from(AccessSource)),
+        tuple(groups),
+        start,
+        start + np.uint64(4096),
+        np.array(cells, np.int64).reshape(number, length).T,
+        draw(st.none() | counts),
+        draw(seconds),
+    )
+
+
+def drawn_counters():
+    """Draw what counters said of a job."""
+    perhaps = st.none() | seconds
+    names_of_events = st.sampled_from(["cycles", "page-faults"])
+    counted = st.dictionaries(names_of_events, seconds)
+    return st.builds(
+        JobCounters, seconds, counted, perhaps, perhaps, perhaps, st.none() | st.booleans(), st.booleans()
+    )
+
+
 def drawn_processes(on=TWO_NODES):
     """Draw one process out of a few keys."""
     return st.builds(
@@ -276,6 +315,7 @@ def drawn_processes(on=TWO_NODES):
         st.sampled_from(PlacementSource),
         st.floats(0, 1),
         st.lists(st.sampled_from(["0000:3b:00.0", "0001:01:00.0"]), max_size=2).map(tuple),
+        st.none() | drawn_accesses(on),
     )
 
 
@@ -283,7 +323,7 @@ def drawn_jobs(on=TWO_NODES):
     """Draw one job, often empty."""
     memory = st.builds(JobMemory, columns(counts, len(on.nodes)), columns(counts, len(on.nodes)))
     processes = st.lists(drawn_processes(on), max_size=2).map(tuple)
-    return st.builds(Job, counts, names, names, processes, st.none() | memory)
+    return st.builds(Job, counts, names, names, processes, st.none() | memory, st.none() | drawn_counters())
 
 
 def drawn_snapshots(on=TWO_NODES, time_s=seconds):
@@ -291,7 +331,7 @@ def drawn_snapshots(on=TWO_NODES, time_s=seconds):
     memory = st.builds(NodeMemory, *[columns(counts, len(on.nodes))] * 7)
     skipped = st.lists(st.builds(Skipped, keys, names, names), max_size=2).map(tuple)
     jobs = st.lists(drawn_jobs(on), max_size=2).map(tuple)
-    cost = st.builds(LookCost, seconds, seconds, st.lists(keys, max_size=2).map(tuple))
+    cost = st.builds(LookCost, seconds, seconds, st.lists(keys, max_size=2).map(tuple), seconds)
     return st.builds(Snapshot, time_s, st.just(on), memory, jobs, skipped, cost)
 
 

@@ -42,6 +42,9 @@ class FakeRoot:
             "".join(f"Node {node}, zone   Normal\n        high     10\n" for node in range(nodes)),
         )
         self.vmstat()
+        self.write(
+            "proc/cpuinfo", "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 1\n"
+        )
         for node in range(nodes):
             self.node(node, nodes=nodes)
 

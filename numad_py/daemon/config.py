@@ -36,11 +36,14 @@ class Config:
     budget_core_share: float = Costs.budget_core_share
     longest_walk_ms: float = Costs.longest_walk_ms
     assume_default_mempolicy: bool = Costs.assume_default_mempolicy
+    investigate: bool = Costs.investigate
 
     @property
     def costs(self) -> Costs:
         """What looking may cost."""
-        return Costs(self.budget_core_share, self.longest_walk_ms, self.assume_default_mempolicy)
+        return Costs(
+            self.budget_core_share, self.longest_walk_ms, self.assume_default_mempolicy, self.investigate
+        )
 
     def __post_init__(self) -> None:
         _ = self.costs  # refuses what makes no sense

@@ -2,11 +2,13 @@
 
 """Run the loop on the live machine until a signal ends it."""
 
+import contextlib
 import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -27,10 +29,13 @@ from numad_py.loop import ticks
 from numad_py.model import Tick, Topology
 from numad_py.policies.by_profile import ByProfile
 from numad_py.roles import Actuator, Policy
+from numad_py.sense import damon_claim
+from numad_py.sense.further import FurtherSenses
 from numad_py.sense.sensor import LiveSensor
 from numad_py.workers import Workers
 
 ACTING_SHARE = 0.8  # of a period, for which moves may take place in a turn
+DAMON_STATE = "run/numad-py/damon"
 ONCE_TURNS = 10  # after which --once gives up waiting for something to do
 
 
@@ -85,13 +90,35 @@ class Service:
         self.acts = config.mode is Mode.ACT and not dry_run and len(self.topology.nodes) > 1
         self.clock = LiveClock()
         self._workers = Workers()
-        self._sensor = LiveSensor(self.topology, self._workers, mount=mount, root=root, costs=config.costs)
+        self._sensor = LiveSensor(
+            self.topology,
+            self._workers,
+            mount=mount,
+            root=root,
+            costs=config.costs,
+            further=partial(self._further, mount),
+        )
         self._allowed = None if policy else config.profiles
         self._policy = policy or ByProfile(
             {name: profiles.build(profiles.load(name)) for name in config.profiles}
         )
         self._actuator = self._live() if self.acts else DryRun()
         self._log = TickLog()
+        self._told: set[str] = set()  # problems, each of which is told once
+
+    def _further(self, mount: Path, topology: Topology) -> FurtherSenses:
+        costs, state = self.config.costs, self._root / DAMON_STATE
+        with contextlib.suppress(OSError):  # then DAMON says why it cannot be used
+            state.parent.mkdir(exist_ok=True)
+            damon_claim.release_stale(state, self._root)
+        return FurtherSenses(
+            topology,
+            mount=mount,
+            core_share=costs.budget_core_share,
+            investigate=costs.investigate,
+            damon_state=state,
+            root=self._root,
+        )
 
     def _live(self) -> Actuator:
         sizes = Sizes(self.topology.page_bytes, hugepages.pmd_bytes(self._root))
@@ -99,7 +126,13 @@ class Service:
         return LiveActuator(self._workers, sizes, deadline_s=deadline_s, root=self._root)
 
     def ticks(self) -> Iterator[Tick]:
-        """Yield every turn until the clock is stopped, having logged it."""
+        """Yield every turn until the clock is stopped, having logged it; then let go of what was opened."""
+        try:
+            yield from self._ticks()
+        finally:
+            self._sensor.close()
+
+    def _ticks(self) -> Iterator[Tick]:
         for tick in ticks(
             self._sensor, self._policy, self._actuator, self.clock, period_s=self.config.period_s
         ):
@@ -112,8 +145,15 @@ class Service:
                 if outcome.call_s
             )
             self._sensor.moved(moved)
+            self._tell_of_problems()
             self._tell_of_labels(tick)
             yield tick
+
+    def _tell_of_problems(self) -> None:
+        for problem in self._sensor.problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                structlog.get_logger().info("not seen", why=problem)
 
     def _tell_of_topology(self, topology: Topology) -> None:
         self.topology = topology

@@ -64,8 +64,8 @@ class AccessSampler:
         """What went wrong, in sentences."""
         return tuple(self.seen.problems)
 
-    def start(self, processes: Sequence[Process], cgroup: Path | None = None) -> None:
-        """Begin to sample; ``cgroup`` is a directory that holds all of the processes, where there is one.
+    def start(self, processes: Sequence[Process], cgroup: Path | None = None) -> bool:
+        """Begin to sample, and say whether anything can be; ``cgroup`` is a directory that holds all of the processes, where there is one.
 
         Raises FileNotFoundError where that directory is gone. When this returns, the events are open.
         """
@@ -85,6 +85,7 @@ class AccessSampler:
         self.seen = run.seen
         self._watcher = ThreadPoolExecutor(1, "access-sampler")
         self._watching = self._watcher.submit(self._watch, run)
+        return bool(self.opening.events)
 
     def stop(self) -> None:
         """End sampling and let go of all it took; what was seen can still be collected. Safe to call twice."""

@@ -10,7 +10,12 @@ Application: what recurs is stretched until it takes its part of the share; the 
 most urgent first for as long as the account lasts.
 """
 
+import time
 from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 FULL_S = 60.0  # of the share that the account holds
 LONGEST_LOOK_S = 0.1  # of CPU time that one look may take out of it
@@ -55,10 +60,11 @@ class Recurring:
         self._core_share = core_share
         self._next_s = float("-inf")
 
-    def is_due(self, now_s: float) -> bool:
-        """Say whether it is its turn."""
-        return now_s >= self._next_s
-
-    def took(self, now_s: float, cost_s: float) -> None:
-        """Learn what it cost, which says when it is due again."""
-        self._next_s = now_s + cost_s / self._core_share
+    def act(self, now_s: float, act: Callable[[], T]) -> T | None:
+        """Do it, if it is its turn; what it cost says when it is due again."""
+        if now_s < self._next_s:
+            return None
+        began_s = time.process_time()
+        done = act()
+        self._next_s = now_s + (time.process_time() - began_s) / self._core_share
+        return done

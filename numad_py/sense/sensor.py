@@ -33,6 +33,7 @@ from numad_py.model import (
 from numad_py.roles import Sensor
 from numad_py.sense.budget import Budget, Recurring
 from numad_py.sense.cpu_time import NO_THREADS, CpuTime
+from numad_py.sense.further import FurtherSenses
 from numad_py.sense.known import Known, Then, agrees
 from numad_py.sense.placement import Placement, Reader
 from numad_py.workers import Unfinished, Workers
@@ -55,11 +56,13 @@ class Costs:
 
     ``assume_default_mempolicy`` says what to take for the mempolicies of a process that is too large for
     numa_maps, where they cannot be read: if true, that it has none, else its pages are left alone.
+    ``investigate`` allows a closer look at a job now and then, at a tenth of a core for ten seconds.
     """
 
     budget_core_share: float = 0.01
     longest_walk_ms: float = 5.0
     assume_default_mempolicy: bool = False
+    investigate: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_core_share <= 1:
@@ -74,6 +77,7 @@ class LiveSensor(Sensor):
     Reading another user's numa_maps needs CAP_SYS_PTRACE; processes that may
     not be read are named in ``Snapshot.skipped``. After a look ``ignored_labels``
     tells which labels do not count and why, and ``took_s`` how long it took.
+    ``further`` opens what else is to be looked at; where it is left out, pages and CPU time are all.
     Where nodes or CPUs came or went, the topology is read anew, and so are all placements.
     """
 
@@ -86,9 +90,12 @@ class LiveSensor(Sensor):
         root: Path = Path("/"),
         costs: Costs | None = None,
         now: Callable[[], float] = time.monotonic,
+        further: Callable[[Topology], FurtherSenses] | None = None,
     ) -> None:
         self._costs = costs = costs or Costs()
         self._now = now
+        self._open_further = further
+        self._further = further(topology) if further else None
         self._topology = topology
         self._workers = workers
         self._mount = mount
@@ -116,6 +123,16 @@ class LiveSensor(Sensor):
             if known := self._known.get(key.pid):
                 known.was_moved = True
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What cannot be seen here, in sentences."""
+        return self._further.problems if self._further else ()
+
+    def close(self) -> None:
+        """Let go of what the further senses opened."""
+        if self._further:
+            self._further.close()
+
     def look(self) -> Snapshot:
         if (present := hotplug.present(self._root)) != self._present:
             self._renew(present)
@@ -131,29 +148,30 @@ class LiveSensor(Sensor):
         self._reader = replace(self._reader, topology=self._topology)
         self._known.clear()  # their columns are in the order of the nodes that were
         self._memory.clear()
+        if self._open_further:
+            self.close()
+            self._further = self._open_further(self._topology)
         self._glancing = Recurring(self._costs.budget_core_share * GLANCING_PART)
 
     def _look(self) -> Snapshot:
         now_s, began_s = self._now(), time.process_time()
         self._budget.fill(now_s)
         nodes = node_sysfs.read_memory(self._root, self._topology)
-        self._recur(self._finding, now_s, self._find)
-        self._recur(self._glancing, now_s, self._glance)
+        self._finding.act(now_s, self._find)
+        self._glancing.act(now_s, lambda: self._glance(now_s))
         postponed = self._read_the_most_urgent(now_s, began_s)
         jobs = tuple(self._job(group, now_s) for group in self._groups)
+        investigation_cpu_s = 0.0
+        if self._further:
+            jobs = self._further.add(jobs, now_s)
+            investigation_cpu_s = self._further.investigation_cpu_s
         cost_s = time.process_time() - began_s
         self._budget.pay(now_s, cost_s)
-        cost = LookCost(cost_s, self._budget.spent_share(now_s), postponed)
+        cost = LookCost(cost_s, self._budget.spent_share(now_s), postponed, investigation_cpu_s)
         self.took_s = self._now() - now_s
         return Snapshot(now_s, self._topology, nodes, jobs, tuple(self._skipped()), cost)
 
-    def _recur(self, recurring: Recurring, now_s: float, act: Callable[[float], None]) -> None:
-        if recurring.is_due(now_s):
-            began_s = time.process_time()
-            act(now_s)
-            recurring.took(now_s, time.process_time() - began_s)
-
-    def _find(self, _now_s: float) -> None:
+    def _find(self) -> None:
         """Find out which jobs there are, and who is in them."""
         labelled = cgroup.labels(self._mount)
         self.ignored_labels = {ignored.path: ignored.why for ignored in labelled.ignored}

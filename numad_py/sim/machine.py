@@ -190,6 +190,7 @@ def _with_regions(process: Process, regions: Regions) -> Process:
         process.placement_source,
         process.placement_error_share,
         process.gpus,
+        process.accesses,
     )
 
 

@@ -17,6 +17,7 @@ from hashlib import blake2b
 import numpy as np
 
 from numad_py.model import (
+    Accesses,
     Addresses,
     Held,
     Ints,
@@ -88,9 +89,18 @@ class Anonymiser:
             key=self._key(key),
             comm=self._name(process.comm),
             threads=replace(threads, tid=self._tids(threads.tid)),
+            accesses=process.accesses and self._accesses(process.accesses, key),
             regions=replace(
                 regions, start=self._shifted(regions.start, key), end=self._shifted(regions.end, key)
             ),
+        )
+
+    def _accesses(self, accesses: Accesses, key: ProcessKey) -> Accesses:
+        return replace(
+            accesses,
+            groups=tuple(replace(group, tid=self._tids(group.tid)) for group in accesses.groups),
+            start=self._shifted(accesses.start, key),
+            end=self._shifted(accesses.end, key),
         )
 
     def _skipped(self, skipped: Skipped) -> Skipped:

@@ -3,6 +3,7 @@
 """Ticks to lines and back, each side remembering every process's last regions."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from numad_py.model import (
     Held,
     Ints,
     Job,
+    JobCounters,
     JobMemory,
     LookCost,
     MovePages,
@@ -24,11 +26,12 @@ from numad_py.model import (
     Threads,
     Tick,
 )
-from numad_py.trace import regions, wire
+from numad_py.trace import accesses, regions, wire
 from numad_py.trace.header import Header
 from numad_py.trace.wire import Damage, column, escaped, unescaped
 
 _NODE_MEMORY = wire.NodeMemory.__struct_fields__
+_COUNTERS = wire.JobCounters.__struct_fields__
 
 
 class AnotherTopology(ValueError):
@@ -81,9 +84,7 @@ class Encoder:
                 [wire.Held(_key(held.process), held.bytes, held.why) for held in tick.plan.held],
             ),
             outcomes=[_outcome_to_wire(outcome) for outcome in tick.outcomes],
-            cost=wire.LookCost(
-                snapshot.cost.cpu_s, snapshot.cost.core_share, list(map(_key, snapshot.cost.postponed))
-            ),
+            cost=_cost_to_wire(snapshot.cost),
         )
 
     def _job(self, job: Job) -> wire.Job:
@@ -96,6 +97,7 @@ class Encoder:
             None
             if memory is None
             else wire.JobMemory(memory.anon_bytes.tolist(), memory.file_bytes.tolist()),
+            None if job.counters is None else wire.JobCounters(*_values(job.counters)),
         )
 
     def _process(self, process: Process) -> wire.Process:
@@ -109,10 +111,11 @@ class Encoder:
             placement_age_s=process.placement_age_s,  # infinity, for never, becomes null
             regions=whole,
             changes=changes,
-            cpu_age_s=process.cpu_age_s,
+            cpu_age_s=process.cpu_age_s or wire.ZERO,
             placement_source=process.placement_source,
-            placement_error_share=process.placement_error_share,
+            placement_error_share=process.placement_error_share or wire.ZERO,
             gpus=list(process.gpus),
+            accesses=None if process.accesses is None else accesses.to_wire(process.accesses),
         )
 
     def _regions(self, process: Process) -> tuple[wire.Regions | None, wire.Changes | None]:
@@ -155,9 +158,7 @@ class Decoder:
                 Skipped(_key_from_wire(read.process), unescaped(read.comm), unescaped(read.why))
                 for read in line.skipped
             ),
-            cost=LookCost(
-                line.cost.cpu_s, line.cost.core_share, tuple(map(_key_from_wire, line.cost.postponed))
-            ),
+            cost=_cost_from_wire(line.cost),
         )
         outcomes = tuple(_outcome_from_wire(outcome) for outcome in line.outcomes)
         self._next, self._time_s = line.number + 1, line.time_s
@@ -181,7 +182,9 @@ class Decoder:
     def _job(self, read: wire.Job) -> Job:
         processes = tuple(self._process(process) for process in read.processes)
         memory = None if read.memory is None else self._job_memory(read.memory)
-        return Job(read.cgroup_id, unescaped(read.path), unescaped(read.profile), processes, memory)
+        counters = None if read.counters is None else JobCounters(*_values(read.counters))
+        path, profile = unescaped(read.path), unescaped(read.profile)
+        return Job(read.cgroup_id, path, profile, processes, memory, counters)
 
     def _job_memory(self, read: wire.JobMemory) -> JobMemory:
         return JobMemory(
@@ -201,6 +204,7 @@ class Decoder:
             read.placement_source,
             read.placement_error_share,
             tuple(read.gpus),
+            None if read.accesses is None else accesses.of_wire(read.accesses, self._nodes),
         )
 
     def _regions(self, key: ProcessKey, read: wire.Process) -> Regions:
@@ -217,6 +221,25 @@ class Decoder:
         now = regions.regions_of(table)
         self._known[key] = table, now
         return now
+
+
+def _cost_to_wire(cost: LookCost) -> wire.LookCost | None:
+    if cost == LookCost():  # of a machine that looks for nothing
+        return None
+    postponed = [_key(key) for key in cost.postponed]
+    return wire.LookCost(cost.cpu_s, cost.core_share, postponed, cost.investigation_cpu_s or wire.ZERO)
+
+
+def _cost_from_wire(read: wire.LookCost | None) -> LookCost:
+    if read is None:
+        return LookCost()
+    postponed = tuple(_key_from_wire(key) for key in read.postponed)
+    return LookCost(read.cpu_s, read.core_share, postponed, read.investigation_cpu_s)
+
+
+def _values(counters: JobCounters | wire.JobCounters) -> tuple[Any, ...]:
+    """Give the fields, which are the same on both sides."""
+    return tuple(getattr(counters, name) for name in _COUNTERS)
 
 
 def _age_s(read: float | None) -> float:

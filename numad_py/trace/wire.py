@@ -10,9 +10,10 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from numad_py.model import DeviceKind, Ending, PlacementSource, Reason, Refusal
+from numad_py.model import AccessSource, DeviceKind, Ending, PlacementSource, Reason, Refusal
 
 VERSION: Literal[0] = 0
+ZERO = 0.0  # msgspec leaves out a number only if it is the very object that is the default
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Column = list[Count]
@@ -128,6 +129,26 @@ class Threads(Part, frozen=True):
     cpu_s: list[float]
 
 
+class ThreadGroup(Part, frozen=True):
+    """Threads that ran on one node, or all of a process where ``node`` is null; ``cpu_s`` is by node."""
+
+    node: Count | None
+    tid: Column
+    cpu_s: list[float]
+
+
+class Accesses(Part, frozen=True):
+    """Who touched which memory; ``counts`` has one list per group, by region."""
+
+    source: AccessSource
+    groups: list[ThreadGroup]
+    start: Column
+    end: Column
+    counts: list[Column]
+    checks: Count | None
+    period_s: float
+
+
 class Process(Part, frozen=True, omit_defaults=True):
     """One process: ``regions`` whole, or what changed in them, or neither: they are as before."""
 
@@ -138,10 +159,11 @@ class Process(Part, frozen=True, omit_defaults=True):
     placement_age_s: float | None
     regions: Regions | None = None
     changes: Changes | None = None
-    cpu_age_s: float | None = 0.0
+    cpu_age_s: float | None = ZERO
     placement_source: PlacementSource = PlacementSource.NUMA_MAPS
-    placement_error_share: float = 0.0
+    placement_error_share: float = ZERO
     gpus: list[str] = []
+    accesses: Accesses | None = None
 
 
 class JobMemory(Part, frozen=True):
@@ -151,7 +173,19 @@ class JobMemory(Part, frozen=True):
     file_bytes: Column
 
 
-class Job(Part, frozen=True):
+class JobCounters(Part, frozen=True):
+    """What counters say of a job; ``counts`` by event name."""
+
+    period_s: float
+    counts: dict[str, float]
+    local_accesses: float | None
+    remote_accesses: float | None
+    stall_share: float | None
+    memory_bound: bool | None
+    verified: bool
+
+
+class Job(Part, frozen=True, omit_defaults=True):
     """One labelled cgroup."""
 
     cgroup_id: Count
@@ -159,6 +193,7 @@ class Job(Part, frozen=True):
     profile: str
     processes: list[Process]
     memory: JobMemory | None
+    counters: JobCounters | None = None
 
 
 class NodeMemory(Part, frozen=True):
@@ -224,15 +259,16 @@ class Outcome(Part, frozen=True):
     detail: str
 
 
-class LookCost(Part, frozen=True):
+class LookCost(Part, frozen=True, omit_defaults=True):
     """What looking took of the daemon's CPU time, and what was put off."""
 
     cpu_s: float
     core_share: float
     postponed: list[Key]
+    investigation_cpu_s: float = ZERO
 
 
-class Tick(Part, frozen=True, tag_field="type", tag="tick"):
+class Tick(Part, frozen=True, omit_defaults=True, tag_field="type", tag="tick"):
     """Every other line."""
 
     number: Count
@@ -243,7 +279,7 @@ class Tick(Part, frozen=True, tag_field="type", tag="tick"):
     skipped: list[Skipped]
     plan: Plan
     outcomes: list[Outcome]
-    cost: LookCost = LookCost(0.0, 0.0, [])
+    cost: LookCost | None = None
 
 
 def _plain(value: object) -> object:

@@ -66,7 +66,8 @@ def as_snapshot_has_it(pid, topology):
     time.sleep(0.5)
     threads = cpu_time.since_last_look(key)
     placed = numa_maps.parse(numa_maps.read(pid), topology.node_ids, topology.page_bytes)
-    regions = numa_maps.regions(placed, maps.parse(maps.read(pid)))
+    mapped = maps.parse(maps.read(pid))
+    regions = numa_maps.regions(placed, mapped.start, mapped.end)
     return Process(key, "workload", topology.node_ids, threads, regions, 0.0)
 
 

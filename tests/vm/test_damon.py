@@ -57,7 +57,8 @@ def shards(workload):
 
 def process_of(pid, topology):
     placed = numa_maps.parse(numa_maps.read(pid), topology.node_ids, topology.page_bytes)
-    regions = numa_maps.regions(placed, maps.parse(maps.read(pid)))
+    mapped = maps.parse(maps.read(pid))
+    regions = numa_maps.regions(placed, mapped.start, mapped.end)
     return Process(key_of(pid), "python3", topology.node_ids, NO_THREADS, regions, 0.0)
 
 

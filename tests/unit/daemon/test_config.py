@@ -86,6 +86,7 @@ def test_every_key_is_shown_with_its_value_and_origin(written):
         ("budget_core_share: 0.01", "default"),
         ("longest_walk_ms: 5.0", "default"),
         ("assume_default_mempolicy: false", "default"),
+        ("investigate: true", "default"),
     ]
 
 

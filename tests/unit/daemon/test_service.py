@@ -35,6 +35,11 @@ def stream():
     structlog.reset_defaults()
 
 
+def lines(stream):
+    """Give what was said, but for what cannot be seen on this machine."""
+    return [line for line in stream.getvalue().splitlines() if 'event="not seen"' not in line]
+
+
 def turns(running, count):
     """Give so many turns."""
     found = []
@@ -94,7 +99,7 @@ def test_a_label_with_a_profile_that_is_not_allowed_is_told(fake, stream):
 
     turns(Service(Config(period_s=0.1, profiles=("hold",)), root=fake.root), 2)
 
-    assert stream.getvalue().splitlines() == [
+    assert lines(stream) == [
         'level=warning event="label ignored" job=/job why="the profile interleave is not among those allowed"'
     ]
 
@@ -105,7 +110,7 @@ def test_a_policy_that_stands_in_for_the_profiles_takes_every_label(fake, stream
     (tick,) = turns(Service(QUICK, policy=Hold(), root=fake.root), 1)
 
     assert [job.profile for job in tick.snapshot.jobs] == ["anything"]
-    assert stream.getvalue() == ""
+    assert lines(stream) == []
 
 
 def test_a_label_that_counts_for_nobody_is_told(fake, stream):
