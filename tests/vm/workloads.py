@@ -10,6 +10,7 @@ then obeys words on stdin, answering each that has an answer with one line:
     rounds    answer ``rounds N``, the rounds done so far
     exec      become a new program with new memory (kind ``exec``); answers ``ready`` again
     hold      hold its own mmap lock until the file system of --file has answered; answers ``held``
+    workers   answer ``workers PID PID ...``, by shard (kind ``shards``)
 
 The end of stdin ends it. No numpy: it starts in a moment.
 """
@@ -20,15 +21,17 @@ import mmap
 import os
 import select
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-KINDS = ("late-bound", "bound", "exec", "pinned", "reader", "forked")
+KINDS = ("late-bound", "bound", "exec", "pinned", "reader", "forked", "shards")
 
 _BASE_PAGE_BYTES = mmap.PAGESIZE
 _HUGE_PAGE_BYTES = 2 << 20
 _HEADS = (0, _HUGE_PAGE_BYTES // _BASE_PAGE_BYTES)
 _READ_BYTES = 1 << 20
+_SCRATCH_PAGES = 64
 _MPOL_BIND = 2  # include/uapi/linux/mempolicy.h
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 _MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/mman-common.h
@@ -114,6 +117,34 @@ def share_with_a_child(memory: mmap.mmap, own: Iterable[int]) -> None:
         memory[page * _BASE_PAGE_BYTES] = 2
 
 
+def fork_workers(memory: mmap.mmap, options: argparse.Namespace) -> list[int]:
+    """Fork workers that read a shard each, round and round, and end with this process; half of them on each node."""
+    shard = len(memory) // options.workers // _BASE_PAGE_BYTES * _BASE_PAGE_BYTES
+    pids = []
+    for index in range(options.workers):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            run_on(options.allocate_on if 2 * index < options.workers else options.run_on)
+            read_shard(memoryview(memory)[index * shard : (index + 1) * shard], options.rest_s)
+    return pids
+
+
+def read_shard(shard: memoryview, rest_s: float) -> None:
+    """Read one byte of every page and rest, for as long as the parent lives; does not return.
+
+    Unmaps more than 33 pages (tlb_single_page_flush_ceiling in arch/x86/mm/tlb.c) in each round, as
+    workers do who have buffers: this empties the TLB. An emulated one can hold all of a shard, and
+    what stays in a TLB does not set accessed bits again.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        bytes(shard[::_BASE_PAGE_BYTES])
+        with mmap.mmap(-1, _SCRATCH_PAGES * _BASE_PAGE_BYTES) as scratch:
+            touch(scratch)
+        time.sleep(rest_s)
+    os._exit(0)
+
+
 def hold_mmap_lock(file: str) -> None:
     """Map a file that holds a dirty page: see tests.vm.fuse_file."""
     writable, direct = os.open(file, os.O_RDWR), os.open(file, os.O_RDONLY)
@@ -155,6 +186,8 @@ def _turn(word: str, options: argparse.Namespace, *, busy: bool, rounds: int) ->
     elif word == "hold":
         hold_mmap_lock(options.file)
         print("held", flush=True)
+    elif word == "workers":
+        print("workers", *options.pids, flush=True)
     return {"bind": True, "rest": False}.get(word, busy)
 
 
@@ -187,6 +220,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pin", type=int, nargs="*", default=[], metavar="PAGE", help="page numbers to pin")
     parser.add_argument("--pin-heads", action="store_true", help="pin the first of the first two huge blocks")
     parser.add_argument("--own", type=int, nargs="*", default=[], metavar="PAGE", help="not shared if forked")
+    parser.add_argument("--workers", type=int, default=2, help="how many to fork (%(default)s)")
+    parser.add_argument("--rest-s", type=float, default=0, help="what a worker rests between rounds")
     parser.add_argument("--file", help="what the reader reads, or hold maps")
     return parser.parse_args()
 
@@ -201,6 +236,8 @@ def main() -> None:
     start = address_of(memory)
     if options.kind == "forked":
         share_with_a_child(memory, options.own)
+    if options.kind == "shards":
+        options.pids = fork_workers(memory, options)
     pin(start, options.pin)
     pin(-(-start // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES, _HEADS if options.pin_heads else ())
     print("ready", f"{start:x}", f"{start + len(memory):x}", flush=True)
