@@ -106,8 +106,8 @@ def test_two_workers_on_the_halves_of_one_array_are_told_apart(shards, topology,
     promise("share of a core", cost_s / took_s, at_most=0.12)
 
 
-@pytest.mark.parametrize(("workers", "right"), [(16, 0.75), (90, 0.4)])
-def test_many_workers_are_told_apart_better_once_the_price_of_a_check_is_known(
+@pytest.mark.parametrize(("workers", "right"), [(16, 0.75), (90, 0.2)])
+def test_many_workers_are_told_apart_and_the_second_time_at_the_price_that_was_learnt(
     workers, right, shards, topology, state, promise
 ):
     parent, pids = shards(workers, rest_s=0.002 * workers)
