@@ -33,10 +33,10 @@ def _chase(words: Words, at: int, steps: int) -> int:
 
 
 def _read(words: Words) -> int:
-    """Sum all words."""
+    """Sum all words; of ``for word in words`` the compiler makes loads one by one."""
     total = 0
-    for word in words:
-        total += word
+    for index in range(words.size):
+        total += words[index]
     return total
 
 

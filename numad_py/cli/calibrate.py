@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -39,10 +40,11 @@ def calibrate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure, for machines.")] = False,
 ) -> None:
-    """Measure latency, bandwidth and the cost of moving pages on this machine.
+    """Measure what memory costs on this machine.
 
-    From every node with CPUs to every node with memory, each pair alone and all nodes together, in about a minute on two nodes. Only memory and
-    threads of its own are touched. Let the machine do nothing else meanwhile. The file is what simulate --machine reads.
+    Latency, bandwidth and latency under load, from every node with CPUs to every node with memory, each pair alone and all nodes
+    at once, and the price of moving pages: about a minute on two nodes. Only memory and threads of its own are touched.
+    Let the machine do nothing else meanwhile. The file is what simulate --machine reads.
     """
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists: name another file, or say --overwrite")
@@ -53,7 +55,7 @@ def calibrate(
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(asdict(machine))).decode())
         return
-    for line in _told(machine, output):
+    for line in told(machine, output):
         Console().print(line, highlight=False)
 
 
@@ -106,36 +108,32 @@ def _with_progress(steps: Iterable[Each]) -> Iterator[Each]:
             bar.advance(task)
 
 
-def _told(machine: MachineFile, output: Path) -> Iterator[Table | str]:
-    """Give what people want to know: a table for each quantity, the prices, the doubts."""
-    alone, together = machine.bandwidth, machine.bandwidth_together
-    nodes = machine.measured.nodes
-    yield _table("idle latency, ns", machine.latency_ns, nodes, "{:.1f}")
-    for name, matrix in (
-        ("read, GB/s", alone.read_gb_per_s),
-        ("write, GB/s", alone.write_gb_per_s),
-        ("copy, GB/s", alone.copy_gb_per_s),
-        ("read, all nodes at once, GB/s", together.read_gb_per_s),
-        ("write, all nodes at once, GB/s", together.write_gb_per_s),
-        ("copy, all nodes at once, GB/s", together.copy_gb_per_s),
-    ):
-        if matrix:
-            yield _table(name, matrix, nodes, "{:.1f}")
+def told(machine: MachineFile, output: Path) -> Iterator[Table | str]:
+    """Give what people want to know: a matrix for each quantity, the prices, how sure it is."""
+    yield from (_table(name, matrix, machine.measured.nodes) for name, matrix in _matrices(machine) if matrix)
     for loaded in machine.loaded_latency:
         points = zip(loaded.gb_per_s, loaded.latency_ns, strict=True)
-        told = ", ".join(f"{ns:.0f} ns at {gb:.1f} GB/s" for gb, ns in points)
-        yield f"node {loaded.initiator} to {loaded.target} under load: {told}"
+        curve = ", ".join(f"{ns:.0f} ns at {load:.1f} GB/s" for load, ns in points)
+        yield f"node {loaded.initiator} to {loaded.target} under load: {curve}"
     prices = ", ".join(f"{ns / 1e3:.2f} µs for {int(size) >> 10} KiB" for size, ns in machine.move_ns.items())
-    yield f"moving a page: {prices or 'not measurable here: it takes two nodes with CPUs'}"
+    yield f"moving a page: {prices or 'not measured, since that takes two nodes with CPUs'}"
     yield f"sure: {_sure(machine)}"
     yield from (f"doubt: {doubt}" for doubt in machine.measured.doubts)
     yield f"{output} is written; GB = 10^9 bytes. Use it: numad-py simulate TRACE --machine {output}"
 
 
-def _table(name: str, matrix: Known, nodes: tuple[int, ...], form: str) -> Table:
-    table = Table("from \\ to", *map(str, nodes), title=name, title_justify="left")
+def _matrices(machine: MachineFile) -> Iterator[tuple[str, Known]]:
+    yield "idle latency, ns", machine.latency_ns
+    for where, bandwidth in (("", machine.bandwidth), (", all nodes at once", machine.bandwidth_together)):
+        yield f"read{where}, GB/s", bandwidth.read_gb_per_s
+        yield f"write{where}, GB/s", bandwidth.write_gb_per_s
+        yield f"copy{where}, GB/s", bandwidth.copy_gb_per_s
+
+
+def _table(name: str, matrix: Known, nodes: tuple[int, ...]) -> Table:
+    table = Table(name, *map(str, nodes), box=box.SIMPLE, pad_edge=False)
     for node, row in zip(nodes, matrix, strict=True):
-        table.add_row(str(node), *("-" if cell is None else form.format(cell) for cell in row))
+        table.add_row(f"from node {node} to", *("-" if cell is None else f"{cell:.1f}" for cell in row))
     return table
 
 

@@ -4,14 +4,17 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from numad_py import machines
 from numad_py.calibrate import CannotCalibrate, figures, site
 from numad_py.cli import calibrate as verb
 from numad_py.cli.calibrate import calibrate
 from numad_py.kernel.hypervisor import Host
+from numad_py.machines import Bandwidth, LoadedLatency, MachineFile, Measured
 from numad_py.sim import cost
 
 MIB = 1 << 20
@@ -83,3 +86,28 @@ def test_without_numba_one_sentence_says_what_to_install(tmp_path, monkeypatch):
 
     with pytest.raises(CannotCalibrate, match="calibrate needs numba, which is not installed"):
         calibrate(output=tmp_path / "machine.yaml")
+
+
+def test_every_figure_of_two_nodes_is_told(capsys):
+    machine = MachineFile(
+        "test",
+        ((80.0, 130.0), (131.0, 81.0)),
+        move_ns={"4096": 1240.0, "2097152": 190_000.0},
+        bandwidth=Bandwidth(read_gb_per_s=((112.8, 34.3), (None, None))),
+        loaded_latency=(LoadedLatency(0, 2, (1.0, 30.0), (140.0, 250.0)),),
+        measured=Measured(
+            nodes=(0, 2), spread_share={"latency": ((0.01, 0.02), (None, None))}, doubts=("it rained",)
+        ),
+    )
+
+    for line in verb.told(machine, Path("m.yaml")):
+        Console(width=200).print(line, highlight=False)
+
+    said = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert {"idle latency, ns 0 2", "from node 2 to 131.0 81.0", "from node 2 to - -"} <= set(lines)
+    assert "node 0 to 2 under load: 140 ns at 1.0 GB/s, 250 ns at 30.0 GB/s" in lines
+    assert "moving a page: 1.24 µs for 4 KiB, 190.00 µs for 2048 KiB" in lines
+    assert "write" not in said
+    assert "at most 2.0% (latency)" in said
+    assert "doubt: it rained" in lines
