@@ -44,8 +44,11 @@ def on_node(node: int, *, chain_bytes: int, stream_bytes: int, bound: bool) -> N
 
 def link(words: Words, random: np.random.Generator) -> None:
     """Make of the lines one cycle in random order."""
-    order = random.permutation(np.arange(0, words.size, LINE_WORDS, dtype=np.uint64))
-    words[order] = np.roll(order, -1)
+    lines = words[::LINE_WORDS]
+    order = np.arange(lines.size, dtype=np.uint32)  # enough for chains of 256 GB
+    random.shuffle(order)
+    lines[order] = np.roll(order, -1)
+    lines *= LINE_WORDS
 
 
 def _touched(node: int, size_bytes: int, *, bound: bool) -> Words:
