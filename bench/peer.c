@@ -20,6 +20,7 @@
 enum { LINE = 8, STEPS = 200000, MOST_CPUS = 1024 };
 
 static uint64_t *stream, *chain, at, sums[MOST_CPUS * LINE];
+static double rates[MOST_CPUS * LINE];
 static size_t words;
 static long cpus[MOST_CPUS];
 static int threads;
@@ -97,8 +98,12 @@ static void *worker(void *thread)
 {
 	pin(cpus[(long)thread]);
 	for (;;) {
+		double began;
+
 		pthread_barrier_wait(&begin);
+		began = now();
 		touch((long)thread);
+		rates[(long)thread * LINE] = words / threads * 8 / (now() - began) / 1e9;
 		pthread_barrier_wait(&end);
 	}
 	return NULL;
@@ -106,11 +111,13 @@ static void *worker(void *thread)
 
 static double gb_per_s(void)
 {
-	double began = now();
+	double sum = 0;
 
 	pthread_barrier_wait(&begin);
 	pthread_barrier_wait(&end);
-	return words * 8 / (now() - began) / 1e9;
+	for (int thread = 0; thread < threads; thread++)
+		sum += rates[thread * LINE];
+	return sum;
 }
 
 static double step_ns(void)
