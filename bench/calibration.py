@@ -27,7 +27,7 @@ from numad_py.calibrate.figures import Effort, Quantity
 from numad_py.calibrate.latency import Chase
 
 MB = 512
-ONCE = Effort(repetitions=1, steps=200_000, window_s=0.02)  # about as long as the peer takes for one round
+ONCE = Effort(repetitions=1, steps=200_000, window_s=0.02)  # as the peer
 ALLOWED = 0.10
 OPERATIONS = (Quantity.READ, Quantity.WRITE, Quantity.COPY)
 COMPILE = ["gcc", "-O3", "-march=native", "-fno-tree-loop-distribute-patterns", "-pthread"]

@@ -4,8 +4,8 @@
  *
  *     peer MEGABYTES CPU...
  *
- * For each line on stdin (read, write, copy, chase) it does that once over its memory, with one thread on each
- * CPU but for chase, which the first CPU does, and prints GB/s (10^9 bytes), or nanoseconds for one step.
+ * For each line on stdin (read, write, copy, chase) it does that for a moment, with one thread on each CPU
+ * but for chase, which the first CPU does, and prints GB/s (10^9 bytes), or nanoseconds for one step.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -17,7 +17,9 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { LINE = 8, STEPS = 200000, MOST_CPUS = 1024 };
+#define WINDOW_S 0.02
+
+enum { LINE = 8, CHUNK = 1 << 20, STEPS = 200000, MOST_CPUS = 1024 };
 
 static uint64_t *stream, *chain, at, sums[MOST_CPUS * LINE];
 static double rates[MOST_CPUS * LINE];
@@ -76,17 +78,17 @@ static void link_lines(void)
 	}
 }
 
-static void touch(int thread)
+static void touch(uint64_t *mine, size_t count, int thread)
 {
-	size_t own = words / threads / LINE * LINE, half = own / 2;
-	uint64_t *mine = stream + own * thread, sum = 0, value = sums[0];
+	size_t half = count / 2;
+	uint64_t sum = 0, value = sums[0];
 
 	if (!strcmp(word, "read")) {
-		for (size_t i = 0; i < own; i++)
+		for (size_t i = 0; i < count; i++)
 			sum += mine[i];
 		sums[thread * LINE] = sum;
 	} else if (!strcmp(word, "write")) {
-		for (size_t i = 0; i < own; i++)
+		for (size_t i = 0; i < count; i++)
 			mine[i] = value;
 	} else {
 		for (size_t i = 0; i < half; i++)
@@ -94,16 +96,25 @@ static void touch(int thread)
 	}
 }
 
+/* Goes round and round through its own part, until the time is over. */
+static double rate(int thread)
+{
+	size_t own = words / threads / CHUNK * CHUNK, done = 0;
+	double began = now();
+
+	do {
+		touch(stream + own * thread + done % own, CHUNK, thread);
+		done += CHUNK;
+	} while (now() < began + WINDOW_S);
+	return done * 8 / (now() - began) / 1e9;
+}
+
 static void *worker(void *thread)
 {
 	pin(cpus[(long)thread]);
 	for (;;) {
-		double began;
-
 		pthread_barrier_wait(&begin);
-		began = now();
-		touch((long)thread);
-		rates[(long)thread * LINE] = words / threads * 8 / (now() - began) / 1e9;
+		rates[(long)thread * LINE] = rate((long)thread);
 		pthread_barrier_wait(&end);
 	}
 	return NULL;
@@ -139,6 +150,8 @@ int main(int count, char **arguments)
 	if (threads < 1 || threads > MOST_CPUS)
 		return 2;
 	words = strtoul(arguments[1], NULL, 10) << 17;
+	if (words / threads < CHUNK)
+		return 2;
 	for (int i = 0; i < threads; i++)
 		cpus[i] = strtol(arguments[i + 2], NULL, 10);
 	pin(cpus[0]);
