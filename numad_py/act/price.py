@@ -104,7 +104,7 @@ def _addresses(memory: mmap.mmap, pages: int, page_bytes: int) -> Addresses:
 
 
 def _median_trip_s(addresses: Addresses, nodes: list[int]) -> float | None:
-    """Move pages to and fro; None where the kernel refuses or some stay."""
+    """Move pages there and back; None where the kernel refuses or some stay."""
     try:
         trips_s = [_trip_s(addresses, target) for target in islice(cycle(nodes[:2]), TRIPS)]
     except (OSError, NotImplementedError):
