@@ -36,7 +36,7 @@ def calibrate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Fewer and shorter repetitions: less than half the time, less sure."),
+        typer.Option("--quick", help="Fewer and shorter repetitions: less time, less sure."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure, for machines.")] = False,
 ) -> None:
