@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from numad_py import __version__
+from numad_py.calibrate import CannotCalibrate
+from numad_py.cli.calibrate import calibrate
 from numad_py.cli.daemon import daemon
 from numad_py.cli.demo import demo
 from numad_py.cli.doctor import doctor
@@ -25,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # boxes break sentences, and sentences are what mistakes are told in
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (look, doctor, daemon, record, simulate, demo):
+for verb in (look, doctor, daemon, record, simulate, calibrate, demo):
     app.command()(verb)
 
 
@@ -50,7 +52,7 @@ def main() -> None:
     """Run one verb; what the user can mend ends in one sentence and exit 1."""
     try:
         app(prog_name="numad-py")
-    except (ProfileError, TraceError, NoCgroupError, AnotherTopology, OSError) as error:
+    except (ProfileError, TraceError, NoCgroupError, AnotherTopology, CannotCalibrate, OSError) as error:
         print(f"numad-py: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
 

@@ -6,9 +6,9 @@ from ctypes import c_int, c_ulong
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from numad_py.kernel._call import call
+from numad_py.kernel.mempolicy import nodemask
 from numad_py.kernel.placement import Addresses, Status, door
 from numad_py.model import Bools
 
@@ -70,7 +70,7 @@ def migrate_pages(pid: int, sources: tuple[int, ...], target: int) -> int:
     See migrate_pages(2).
     """
     words = max(*sources, target) // 64 + 1
-    old, new = _nodemask(sources, words), _nodemask((target,), words)  # named, so that they outlive the call
+    old, new = nodemask(sources, words), nodemask((target,), words)  # named, so that they outlive the call
     # long migrate_pages(int pid, unsigned long maxnode,
     #                    const unsigned long *old_nodes, const unsigned long *new_nodes);
     # get_nodes() in mm/mempolicy.c reads maxnode - 1 bits.
@@ -81,10 +81,3 @@ def migrate_pages(pid: int, sources: tuple[int, ...], target: int) -> int:
         door(old, np.uint64, words),
         door(new, np.uint64, words),
     )
-
-
-def _nodemask(nodes: tuple[int, ...], words: int) -> NDArray[np.uint64]:
-    mask = np.zeros(words, np.uint64)
-    for node in nodes:
-        mask[node // 64] |= np.uint64(1 << node % 64)
-    return mask

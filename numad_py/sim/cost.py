@@ -22,15 +22,15 @@ SLIT distances are never read as times: firmware says 21 where 1.5 times is meas
 package from another's.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from numad_py import machines
 from numad_py.model import Floats, Ints, Topology
-from numad_py.profile import ProfileError, from_mapping, load_yaml
+from numad_py.profile import ProfileError
 from numad_py.trace import Header
 
 LOCAL_NS: Final = 90.0
@@ -115,39 +115,16 @@ def default_prices(on: Topology) -> Prices:
     return Prices(LOCAL_NS * ratio)
 
 
-@dataclass(frozen=True)
-class _MachineFile:
-    """A machine's costs as its file gives them; a row of ``latency_ns`` is an initiator, in the order of node ids."""
-
-    source: str
-    latency_ns: tuple[tuple[float, ...], ...]
-    move_ns: Mapping[str, float] = field(
-        default_factory=lambda: {str(size): price for size, price in MOVE_NS.items()}
-    )
-    call_ns: int = CALL_NS
-    memory_share: float = MEMORY_SHARE
-
-    def __post_init__(self) -> None:
-        if any(len(row) != len(self.latency_ns) for row in self.latency_ns):
-            raise ValueError(
-                "latency_ns: a row for every node, and in it a figure for every node, are needed"
-            )
-        if not all(latency > 0 for row in self.latency_ns for latency in row):
-            raise ValueError("latency_ns: a latency is more than 0")
-        if not self.move_ns or not all(size.isdecimal() and int(size) for size in self.move_ns):
-            raise ValueError("move_ns: page sizes in bytes are needed, as in 4096: 1240")
-        if not all(price > 0 for price in self.move_ns.values()) or self.call_ns < 0:
-            raise ValueError("move_ns, call_ns: a price is more than 0")
-        if not 0 <= self.memory_share <= 1:
-            raise ValueError("memory_share: a share is between 0 and 1")
-
-
 def read(path: Path) -> Prices:
-    """Read a machine file; raise ProfileError, which says what is wrong and where."""
-    machine = from_mapping(_MachineFile, load_yaml(path), str(path))
+    """Read the prices of a machine file, with published ones for those that it leaves out.
+
+    Raises ProfileError, which says what is wrong and where.
+    """
+    machine = machines.read(path)
+    move_ns = {int(size): price for size, price in machine.move_ns.items()} or MOVE_NS
     return Prices(
         np.array(machine.latency_ns, np.float64).reshape(len(machine.latency_ns), -1),
-        tuple(sorted((int(size), price) for size, price in machine.move_ns.items())),
-        machine.call_ns,
-        machine.memory_share,
+        tuple(sorted(move_ns.items())),
+        CALL_NS if machine.call_ns is None else machine.call_ns,
+        MEMORY_SHARE if machine.memory_share is None else machine.memory_share,
     )

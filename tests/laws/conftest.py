@@ -3,6 +3,7 @@
 """A copy of the house in which a law may be broken."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_VERDICT = re.compile(r"^(.+) (KEPT|BROKEN)(?: \(.* ignored imports\))?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,7 @@ class House:
         """Give every contract by name: KEPT or BROKEN."""
         lint_imports = Path(sys.executable).with_name("lint-imports")
         result = self.run(lint_imports, "--no-cache", "--no-logo")
-        verdicts = [line.rsplit(maxsplit=1) for line in result.stdout.splitlines()]
-        found = {words[0]: words[1] for words in verdicts if words[1:] in (["KEPT"], ["BROKEN"])}
+        found = dict(_VERDICT.findall(result.stdout))
         assert found, result.stdout + result.stderr
         return found
 

@@ -12,10 +12,13 @@ import pytest
 import structlog
 
 from numad_py import __version__
+from numad_py.calibrate import CannotCalibrate
 from numad_py.cli import main as cli
 from numad_py.daemon.service import NoCgroupError
 from numad_py.profile import ProfileError
 from numad_py.trace import AnotherTopology, TraceError
+
+VERBS = ("look", "doctor", "daemon", "record", "simulate", "calibrate", "demo")
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_without_a_word_it_shows_its_verbs(run):
 
     shown = out + err
     assert status in {0, 2}
-    assert all(f"\n  {verb} " in shown for verb in ("daemon", "doctor", "record", "simulate", "demo"))
+    assert all(f"\n  {verb} " in shown for verb in VERBS)
     assert "..." not in shown.partition("Commands:")[2]
 
 
@@ -58,7 +61,7 @@ def test_it_tells_its_version(run, option):
     assert run(option) == (0, f"numad-py {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["daemon", "record", "simulate", "demo"])
+@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_every_verb_helps(run, verb, option):
     status, out, err = run(verb, option)
@@ -82,6 +85,7 @@ def test_an_unknown_verb_is_a_mistake_in_the_command(run):
         (TraceError(Path("a.jsonl"), 3, "torn"), "a.jsonl, line 3: torn"),
         (AnotherTopology(), str(AnotherTopology())),
         (NoCgroupError(), str(NoCgroupError())),
+        (CannotCalibrate("this machine is emulated"), "this machine is emulated"),
         (FileExistsError("a.jsonl exists, name another"), "a.jsonl exists, name another"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/a"), "/a: No such file"),
         (PermissionError(errno.EACCES, "Permission denied", "/b"), "/b: Permission denied"),
@@ -123,6 +127,16 @@ def test_a_trace_that_is_there_is_never_overwritten(run, tmp_path, verb):
 )
 def test_a_trace_in_a_folder_that_is_not_there_is_told(run, tmp_path, verb):
     assert "none: No such file" in refusal(run(*verb, tmp_path / "none" / "a.jsonl")).replace("/a.jsonl", "")
+
+
+def test_a_machine_file_that_is_there_is_never_overwritten_unasked(run, tmp_path):
+    path = tmp_path / "machine.yaml"
+    path.write_text("mine")
+
+    sentence = refusal(run("calibrate", "--output", path))
+
+    assert sentence == f"{path} exists: name another file, or say --overwrite"
+    assert path.read_text() == "mine"
 
 
 def test_a_ring_without_a_trace_is_told(run, tmp_path):

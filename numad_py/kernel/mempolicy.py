@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Choose the nodes of memory of our own, before it is touched."""
+
+from ctypes import c_int, c_uint, c_ulong, c_void_p
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numad_py.kernel._call import call
+from numad_py.kernel.placement import door
+
+MPOL_BIND: Final = 2  # include/uapi/linux/mempolicy.h
+
+
+def bind(address: int, length: int, node: int) -> None:
+    """Let the pages of a range of ours come from one node only.
+
+    ``address`` is a page's. Pages that are there already stay. Where the node runs full the kernel kills
+    us, so ask for less than is free. Raises OSError with EINVAL for a node without memory or outside our
+    cpuset, ENOSYS on a kernel without NUMA. See mbind(2).
+    """
+    mask = nodemask((node,))
+    # long mbind(void *addr, unsigned long len, int mode, const unsigned long *nodemask,
+    #            unsigned long maxnode, unsigned flags);
+    call(
+        "mbind",
+        c_void_p(address),
+        c_ulong(length),
+        c_int(MPOL_BIND),
+        door(mask, np.uint64, len(mask)),
+        c_ulong(len(mask) * 64 + 1),  # get_nodes() in mm/mempolicy.c reads maxnode - 1 bits
+        c_uint(0),
+    )
+
+
+def nodemask(nodes: tuple[int, ...], words: int = 0) -> NDArray[np.uint64]:
+    """Give the bit mask of nodes in as many words as are asked for, or needed."""
+    mask = np.zeros(words or max(nodes) // 64 + 1, np.uint64)
+    for node in nodes:
+        mask[node // 64] |= np.uint64(1 << node % 64)
+    return mask
