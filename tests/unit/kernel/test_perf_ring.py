@@ -2,6 +2,7 @@
 
 """What the kernel puts into a ring comes out whole: across the wrap, among records of other kinds, and nothing else."""
 
+import mmap
 import os
 import struct
 import tempfile
@@ -245,8 +246,10 @@ def test_this_machines_page_faults_come_with_address_thread_and_cpu():
     except OSError as error:
         pytest.skip(f"no page-fault event here: {error}")
     ring = Ring(event, 8)
+    new = mmap.mmap(-1, 256 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    new.madvise(mmap.MADV_NOHUGEPAGE)
+    touched = np.frombuffer(new, np.uint8)
     perf_events.refresh(event, 64)
-    touched = np.zeros(1 << 20, np.uint8)  # more than malloc keeps at hand, so that these pages are new
 
     touched[::PAGE] = 1
 
