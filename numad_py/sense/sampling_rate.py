@@ -5,21 +5,22 @@
 Problem: a process may take ten page faults a second, or a million; nobody knows before.
 Primitive: the kernel stops each event by itself once it has taken the samples granted for a
 window, so that one window costs little whatever happens in it.
-Application: a window that ran out multiplies the period; a quiet one halves it; lost records
-multiply it too, and end the sampling when they go on; windows are as long as it takes for reading
-them to stay within our budget; and what a job has lost to sampling is
-kept within a share of the time by pauses, in which no event is open at all.
+Application: the period is what would have used half of the grant in the busiest window of late,
+since hint faults come in bursts; lost records lengthen it, and end the sampling when they go on;
+windows are as long as it takes for reading them to stay within our budget; and what a job has lost
+to sampling is kept within a share of the time by pauses, in which no event is open at all.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
 GRANTED: Final = 128  # samples of each event in a window
 LEAST_WINDOW_S: Final = 0.05
 
-_FACTOR: Final = 2
-_MOST_FACTOR: Final = 16  # three windows from sampling everything to one in four thousand
-_QUIET_SHARE: Final = 0.25
+_REMEMBERED_SHARE: Final = 0.8  # of the busiest window's events, from one window to the next
+_LEAST_SEEN_SHARE: Final = 1 / 16  # a burst of a moment says little of the whole window
+_LOST_FACTOR: Final = 16
 _LOSSES: Final = 5  # windows in a row
 
 
@@ -38,11 +39,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Rate:
-    """One sample every ``period`` events; ``losses`` windows in a row lost records."""
+    """One sample every ``period`` events, a power of two.
+
+    ``peak`` is how many events the busiest window of late had; ``losses`` windows in a row lost records.
+    """
 
     period: int
     least: int
     most: int
+    peak: float = 0.0
     losses: int = 0
 
     @property
@@ -52,22 +57,13 @@ class Rate:
 
     def after(self, window: Window) -> "Rate":
         """Give the rate of the next window."""
+        events = window.samples * self.period / max(window.seen_share, _LEAST_SEEN_SHARE)
+        peak = max(events, self.peak * _REMEMBERED_SHARE)
+        if window.lost:
+            peak = max(peak, self.period * _LOST_FACTOR * GRANTED / 2)
+        period = 1 << max(math.ceil(2 * peak / GRANTED) - 1, 0).bit_length()
         losses = self.losses + 1 if window.lost else 0
-        if window.lost or window.samples >= GRANTED:
-            period = self.period * _slower(0.0 if window.lost else window.seen_share)
-        elif window.samples < _QUIET_SHARE * GRANTED:
-            period = self.period // _FACTOR
-        else:
-            period = self.period
-        return replace(self, period=min(max(period, self.least), self.most), losses=losses)
-
-
-def _slower(seen_share: float) -> int:
-    """Give the factor that would have used half of what was granted, had the window gone on as it began."""
-    factor = _FACTOR
-    while factor < _MOST_FACTOR and factor * seen_share < _FACTOR:
-        factor *= _FACTOR
-    return factor
+        return replace(self, period=min(max(period, self.least), self.most), peak=peak, losses=losses)
 
 
 def window_s(spent_s: float, *, budget_share: float) -> float:

@@ -2,6 +2,7 @@
 
 """What the kernel puts into a ring comes out whole: across the wrap, among records of other kinds, and nothing else."""
 
+import mmap
 import os
 import struct
 import tempfile
@@ -237,24 +238,44 @@ def test_closing_twice_is_safe_and_unmaps(fake):
     assert inode not in Path("/proc/self/maps").read_text()
 
 
-def test_this_machines_page_faults_come_with_address_thread_and_cpu():
+@pytest.fixture
+def own_faults():
+    """Give an event of this thread's page faults, and new pages to touch."""
     try:
-        event = perf_events.open_event(
-            perf_events.PAGE_FAULTS, pid=0, sampling=perf_events.Sampling(1, WHO), user_only=True
-        )
+        sampling = perf_events.Sampling(1, WHO)
+        event = perf_events.open_event(perf_events.PAGE_FAULTS, pid=0, sampling=sampling, user_only=True)
     except OSError as error:
         pytest.skip(f"no page-fault event here: {error}")
-    ring = Ring(event, 8)
+    new = mmap.mmap(-1, 256 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    new.madvise(mmap.MADV_NOHUGEPAGE)
+    own_ring = Ring(event, 8)
+    yield event, own_ring, np.frombuffer(new, np.uint8)
+    own_ring.close()
+    os.close(event)
+
+
+def of(touched, samples):
+    first = touched.ctypes.data
+    return samples[(samples["address"] >= first) & (samples["address"] < first + touched.nbytes)]
+
+
+def test_this_machines_page_faults_come_with_address_thread_and_cpu(own_faults):
+    event, own_ring, touched = own_faults
     perf_events.refresh(event, 64)
-    touched = np.zeros(1 << 20, np.uint8)  # more than malloc keeps at hand, so that these pages are new
 
     touched[::PAGE] = 1
 
-    samples = parse(ring.drain(), KIND).samples
-    ring.close()
-    os.close(event)
-    first = touched.ctypes.data
-    own = samples[(samples["address"] >= first) & (samples["address"] < first + touched.nbytes)]
-    assert set(own["pid"].tolist()) == {os.getpid()}
-    assert set(own["cpu"].tolist()) <= os.sched_getaffinity(0)
+    samples = parse(own_ring.drain(), KIND).samples
+    assert set(of(touched, samples)["pid"].tolist()) == {os.getpid()}
+    assert set(samples["cpu"].tolist()) <= os.sched_getaffinity(0)
     assert len(samples) == 64  # of 256 faults the kernel took as many as it was allowed to
+
+
+def test_a_longer_period_takes_fewer_samples(own_faults):
+    event, own_ring, touched = own_faults
+    perf_events.set_period(event, 8)
+    perf_events.refresh(event, 1000)
+
+    touched[::PAGE] = 1
+
+    assert 30 <= len(of(touched, parse(own_ring.drain(), KIND).samples)) <= 33

@@ -108,7 +108,7 @@ def test_a_window_that_ran_out_counts_as_watched_only_until_then():
     run.turn()
 
     assert run.seen.watched_s == 0
-    assert events.periods == [16]
+    assert events.periods == [32]
 
 
 def test_a_job_that_pays_too_much_is_left_alone_for_a_while_and_looked_at_again():
