@@ -143,12 +143,11 @@ def _wait_until(done, limit_s=10):
 
 
 @pytest.fixture
-def workload():
-    """Start workloads: ``workload("late-bound", "--mb=200")``; all are killed at the end."""
+def program():
+    """Start programs that speak as tests.vm.workloads does; all are killed at the end."""
     running = []
 
-    def start(kind, *options, cgroup=None):
-        words = [sys.executable, "-m", "tests.vm.workloads", kind, *options]
+    def start(*words, cgroup=None):
         if cgroup:
             words = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs && exec "$@"', str(cgroup.path), *words]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -158,6 +157,16 @@ def workload():
     yield start
     for one in running:
         one.close()
+
+
+@pytest.fixture
+def workload(program):
+    """Start workloads: ``workload("late-bound", "--mb=200")``."""
+
+    def start(kind, *options, cgroup=None):
+        return program(sys.executable, "-m", "tests.vm.workloads", kind, *options, cgroup=cgroup)
+
+    return start
 
 
 @pytest.fixture

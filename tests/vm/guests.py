@@ -17,12 +17,16 @@ class GuestNode:
 
 @dataclass(frozen=True)
 class Guest:
-    """One guest; ``kernel`` is the series it boots, ``distances`` are SLIT numbers."""
+    """One guest; ``kernel`` is the series it boots, ``distances`` are SLIT numbers.
+
+    In a ``counted`` one QEMU counts the accesses of user space: see tests/vm/access_counts.py.
+    """
 
     name: str
     kernel: str
     nodes: tuple[GuestNode, ...]
     distances: tuple[tuple[int, ...], ...]
+    counted: bool = False
 
     def hardware(self) -> list[str]:
         """Give the options of vng that make this machine."""
@@ -59,6 +63,7 @@ GUESTS = (
         kernel="6.12",
         nodes=(GuestNode(768, (0,)), GuestNode(768, (1,)), GuestNode(512), GuestNode(512)),
         distances=((10, 21, 17, 28), (31, 10, 28, 17), (14, 28, 10, 40), (28, 17, 40, 10)),
+        counted=True,
     ),
 )
 
