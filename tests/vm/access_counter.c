@@ -11,9 +11,10 @@
  * is elsewhere. QEMU counts in a shared mapping of FILE, so that whoever reads it, on the host or over 9p in the
  * guest, finds it as it is at that moment. Counts only ever grow.
  *
- * The cache is one per virtual CPU, direct-mapped by virtual address, of 64-byte lines, 1 MiB in all. An access
- * that crosses a line counts as one of its first line. User space is what runs at addresses below 2^63: firmware and
- * the first moments of a booting kernel do so too.
+ * The cache is one per virtual CPU, direct-mapped by virtual address, of 64-byte lines, 1 MiB in all: after a switch,
+ * processes of like addresses, such as forked ones, can find each other's lines. An access that crosses a line counts
+ * as one of its first line. User space is what runs at addresses below 2^63: firmware and the first moments of a
+ * booting kernel do so too.
  */
 #include <errno.h>
 #include <fcntl.h>

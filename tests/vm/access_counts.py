@@ -120,8 +120,8 @@ class PerSecond:
 
     def turn(self) -> None:
         """Write a line where a second has passed; to be called more often than that."""
-        now_s = time.monotonic()
-        if now_s < self._due_s or not path_of(self._guest).exists():
+        now_s, path = time.monotonic(), path_of(self._guest)
+        if now_s < self._due_s or not (path.exists() and path.stat().st_size):
             return
         counts = AccessCounts.read(self._guest)
         since = counts - self._last if self._last else counts

@@ -131,7 +131,8 @@ class Cgroup:
     def remove(self):
         with contextlib.suppress(FileNotFoundError):
             (self.path / "cgroup.kill").write_text("1")
-            _wait_until(lambda: not (self.path / "cgroup.procs").read_text())
+            # cgroup.procs can be empty while threads of a killed process still end, and rmdir says EBUSY until then.
+            _wait_until(lambda: "populated 0" in (self.path / "cgroup.events").read_text())
             self.path.rmdir()
 
 

@@ -49,7 +49,7 @@ class Run:
         boot = "did not come up" if self.boot_s is None else f"up in {self.boot_s:.1f} s"
         counts = ", ".join(f"{number} {word}" for word, number in self.counts.items()) or "no test"
         return (
-            f"{self.guest.name:<11} {self.kernel:<22} {len(self.guest.nodes)} nodes  {boot}, "
+            f"{self.guest.name:<17} {self.kernel:<22} {len(self.guest.nodes)} nodes  {boot}, "
             f"{counts}, {self.wall_s:.0f} s in all: {self.trouble or 'well'}"
         )
 

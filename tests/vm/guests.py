@@ -59,6 +59,13 @@ GUESTS = (
         distances=((10, 21), (21, 10)),
     ),
     Guest(
+        "two-nodes-counted",
+        kernel="6.1",
+        nodes=(GuestNode(1280, (0,)), GuestNode(768, (1,))),
+        distances=((10, 21), (21, 10)),
+        counted=True,
+    ),
+    Guest(
         "four-nodes",
         kernel="6.12",
         nodes=(GuestNode(768, (0,)), GuestNode(768, (1,)), GuestNode(512), GuestNode(512)),

@@ -5,13 +5,15 @@
  *     read_lines KIB CPU...
  *
  * One thread for each CPU named, bound to it, reads its own equal part of one private array; the CPU `any` is each
- * of them. The array is touched first by the main thread, so that taskset and numactl say where it is. It tells
+ * of them. They wait for each other after each pass, and are busy while they wait: so they make equally many accesses
+ * and use equally much CPU time even where the host runs one emulated CPU less than another. The array is touched first by the main thread, so that taskset and numactl say where it is. It tells
  * `ready START END` (hexadecimal) on stdout, then obeys lines on stdin: a number is how many passes to make, answered
  * with `done`. The end of stdin ends it. All else that it does while passing is a few hundred accesses.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +23,13 @@ enum { LINE_BYTES = 64, CPUS = 64 };
 
 struct part {
     pthread_t thread;
+    int threads;
     const char *cpu;
     const volatile char *start, *end;
     int passes;
 };
+
+static atomic_int arrived; /* threads at the end of a pass, of all passes of this turn */
 
 static void *read_part(void *argument)
 {
@@ -39,9 +44,13 @@ static void *read_part(void *argument)
     }
     if (pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus))
         abort();
-    for (int pass = 0; pass < part->passes; pass++)
+    for (int pass = 1; pass <= part->passes; pass++) {
         for (const volatile char *line = part->start; line < part->end; line += LINE_BYTES)
             (void)*line;
+        atomic_fetch_add(&arrived, 1);
+        while (atomic_load(&arrived) < pass * part->threads)
+            ;
+    }
     return NULL;
 }
 
@@ -64,8 +73,10 @@ int main(int argc, char **argv)
     printf("ready %lx %lx\n", (unsigned long)memory, (unsigned long)memory + bytes);
     fflush(stdout);
     while (scanf("%d", &passes) == 1) {
+        arrived = 0;
         for (int index = 0; index < threads; index++) {
-            parts[index] = (struct part){.cpu = argv[2 + index],
+            parts[index] = (struct part){.threads = threads,
+                                         .cpu = argv[2 + index],
                                          .start = memory + bytes / threads * index,
                                          .end = memory + bytes / threads * (index + 1),
                                          .passes = passes};

@@ -3,6 +3,7 @@
 """The access counter tells what happened: it agrees with jobs whose accesses are known, and judges the sensor."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -94,6 +95,17 @@ def lines_of_blocks(job, guest, node):
     return np.bincount(block, minlength=guest.nodes[node].mib // 2) * (PAGE_BYTES // LINE_BYTES)
 
 
+def test_pages_that_moved_are_counted_where_they_are_now(lines, counted):
+    job = lines(CPUS[1], first_on=CPUS[0])
+
+    before = counted(job.ask, PASSES)
+    subprocess.run(["migratepages", str(job.pid), "0", "1"], check=True)
+    after = counted(job.ask, PASSES)
+
+    assert before.by_node[1, 0] == pytest.approx(ACCESSES, rel=0.02)
+    assert after.by_node[1, 1] == pytest.approx(ACCESSES, rel=0.02)
+
+
 def test_what_fits_the_cache_is_counted_once(lines, counted):
     job = lines(CPUS[0], bound_to=0, kb=512)
 
@@ -123,7 +135,7 @@ def test_what_the_sensor_sees_agrees_with_the_remote_share_that_was(lines, count
     sensor = LiveSensor(node_sysfs.read_topology(), Workers(), mount=CGROUPS)
     sensor.look()
 
-    truth = counted(time.sleep, 5).remote_share
+    truth = counted(time.sleep, 3).remote_share
     seen = remote_share_of(sensor.look())
 
     print(f"\nseen {seen:.3f}", end="")
