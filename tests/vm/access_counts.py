@@ -46,6 +46,11 @@ def path_of(guest: Guest) -> Path:
     return BUILD / guest.name / "accesses"
 
 
+def seconds_path_of(guest: Guest) -> Path:
+    """Give the table of what was counted in each second."""
+    return path_of(guest).with_suffix(".csv")
+
+
 def _blocks(guest: Guest) -> list[slice]:
     """Give the blocks of each node.
 
@@ -111,7 +116,7 @@ class PerSecond:
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
-        self._path = path_of(guest).with_suffix(".csv")
+        self._path = seconds_path_of(guest)
         nodes = range(len(guest.nodes))
         self._path.write_text(",".join(["time_s", *(f"{a}>{b}" for a in nodes for b in nodes)]) + "\n")
         path_of(guest).unlink(missing_ok=True)  # an earlier run's
@@ -134,7 +139,11 @@ def main() -> None:
     """Show a guest's counts."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm.access_counts", description=main.__doc__)
     parser.add_argument("guest", choices=sorted(BY_NAME))
-    print(AccessCounts.read(BY_NAME[parser.parse_args().guest]))
+    guest = BY_NAME[parser.parse_args().guest]
+    try:
+        print(AccessCounts.read(guest))
+    except FileNotFoundError as error:
+        parser.exit(1, f"no {error.filename}: boot {guest.name} with --count-accesses\n")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@
  *
  *     read_lines KIB CPU...
  *
- * One thread for each CPU named, bound to it, reads its own equal part of one private array; the CPU `any` is each
- * of them. They wait for each other after each pass, and are busy while they wait: so they make equally many accesses
- * and use equally much CPU time even where the host runs one emulated CPU less than another. The array is touched first by the main thread, so that taskset and numactl say where it is. It tells
- * `ready START END` (hexadecimal) on stdout, then obeys lines on stdin: a number is how many passes to make, answered
- * with `done`. The end of stdin ends it. All else that it does while passing is a few hundred accesses.
+ * One thread for each CPU named, bound to it, reads its own equal part of one private array. The main thread touches
+ * the array first, so that taskset and numactl say where it is. It tells `ready START END` (hexadecimal) on stdout,
+ * then obeys lines on stdin: a number is how many passes to make, answered with `done`. The end of stdin ends it.
+ *
+ * Threads wait for each other after each pass, and are busy while they wait: so they make equally many accesses and
+ * use equally much CPU time, even where the host gives one emulated CPU less than another. All else that the job does
+ * while passing is a few hundred accesses.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -24,7 +26,7 @@ enum { LINE_BYTES = 64, CPUS = 64 };
 struct part {
     pthread_t thread;
     int threads;
-    const char *cpu;
+    int cpu;
     const volatile char *start, *end;
     int passes;
 };
@@ -36,12 +38,8 @@ static void *read_part(void *argument)
     const struct part *part = argument;
     cpu_set_t cpus;
 
-    if (strcmp(part->cpu, "any")) {
-        CPU_ZERO(&cpus);
-        CPU_SET(atoi(part->cpu), &cpus);
-    } else {
-        memset(&cpus, 0xff, sizeof(cpus));
-    }
+    CPU_ZERO(&cpus);
+    CPU_SET(part->cpu, &cpus);
     if (pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus))
         abort();
     for (int pass = 1; pass <= part->passes; pass++) {
@@ -76,7 +74,7 @@ int main(int argc, char **argv)
         arrived = 0;
         for (int index = 0; index < threads; index++) {
             parts[index] = (struct part){.threads = threads,
-                                         .cpu = argv[2 + index],
+                                         .cpu = atoi(argv[2 + index]),
                                          .start = memory + bytes / threads * index,
                                          .end = memory + bytes / threads * (index + 1),
                                          .passes = passes};

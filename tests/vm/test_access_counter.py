@@ -14,7 +14,7 @@ from numad_py.kernel import node_sysfs
 from numad_py.sense.sensor import LiveSensor
 from numad_py.sim.use import Users
 from numad_py.workers import Workers
-from tests.vm.access_counts import READ_LINES, AccessCounts
+from tests.vm.access_counts import READ_LINES, AccessCounts, seconds_path_of
 from tests.vm.conftest import CGROUPS, GUEST
 from tests.vm.guests import BY_NAME
 
@@ -112,6 +112,26 @@ def test_what_fits_the_cache_is_counted_once(lines, counted):
     counts = counted(job.ask, PASSES * 128)
 
     assert counts.by_node.sum() < 0.02 * ACCESSES
+
+
+def test_the_seconds_add_up_to_what_was_counted(lines, guest):
+    lines(CPUS[1], bound_to=0).ask(PASSES)
+    before = AccessCounts.read(guest).by_node
+
+    until_s = time.monotonic() + 30
+    while (total_of_seconds(guest) < before).any():
+        assert time.monotonic() < until_s, f"{total_of_seconds(guest)} of {before}"
+        time.sleep(0.2)
+    seconds = total_of_seconds(guest)
+
+    assert (seconds <= AccessCounts.read(guest).by_node).all()
+
+
+def total_of_seconds(guest):
+    """Add up accesses.csv, in which the host writes a line each second."""
+    lines = seconds_path_of(guest).read_text().splitlines()[1:]
+    rows = [line.split(",")[1:] for line in lines]
+    return np.array(rows, np.int64).sum(axis=0).reshape(len(NODES), -1)
 
 
 def late_bound(lines, job):
