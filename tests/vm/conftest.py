@@ -131,7 +131,8 @@ class Cgroup:
     def remove(self):
         with contextlib.suppress(FileNotFoundError):
             (self.path / "cgroup.kill").write_text("1")
-            _wait_until(lambda: not (self.path / "cgroup.procs").read_text())
+            # cgroup.procs can be empty while threads of a killed process still end, and rmdir says EBUSY until then.
+            _wait_until(lambda: "populated 0" in (self.path / "cgroup.events").read_text())
             self.path.rmdir()
 
 
@@ -143,12 +144,11 @@ def _wait_until(done, limit_s=10):
 
 
 @pytest.fixture
-def workload():
-    """Start workloads: ``workload("late-bound", "--mb=200")``; all are killed at the end."""
+def program():
+    """Start programs that speak as tests.vm.workloads does; all are killed at the end."""
     running = []
 
-    def start(kind, *options, cgroup=None):
-        words = [sys.executable, "-m", "tests.vm.workloads", kind, *options]
+    def start(*words, cgroup=None):
         if cgroup:
             words = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs && exec "$@"', str(cgroup.path), *words]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -158,6 +158,16 @@ def workload():
     yield start
     for one in running:
         one.close()
+
+
+@pytest.fixture
+def workload(program):
+    """Start workloads: ``workload("late-bound", "--mb=200")``."""
+
+    def start(kind, *options, cgroup=None):
+        return program(sys.executable, "-m", "tests.vm.workloads", kind, *options, cgroup=cgroup)
+
+    return start
 
 
 @pytest.fixture

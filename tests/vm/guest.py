@@ -14,11 +14,12 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.vm import packages
-from tests.vm.guests import BY_NAME, GUESTS, Guest
+from tests.vm import access_counts, packages
+from tests.vm.access_counts import AccessCounts, PerSecond
+from tests.vm.guests import BY_NAME, Guest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "guest"
@@ -48,7 +49,7 @@ class Run:
         boot = "did not come up" if self.boot_s is None else f"up in {self.boot_s:.1f} s"
         counts = ", ".join(f"{number} {word}" for word, number in self.counts.items()) or "no test"
         return (
-            f"{self.guest.name:<11} {self.kernel:<22} {len(self.guest.nodes)} nodes  {boot}, "
+            f"{self.guest.name:<17} {self.kernel:<22} {len(self.guest.nodes)} nodes  {boot}, "
             f"{counts}, {self.wall_s:.0f} s in all: {self.trouble or 'well'}"
         )
 
@@ -118,6 +119,8 @@ def _vng(guest: Guest, kernel: Path, *more: str) -> tuple[list[str], dict[str, s
     # /dev/kvm can exist and hang. Without --force-9p, vng waits 5 s in vain for each folder's virtiofsd.
     command += ["--disable-kvm", "--force-9p", "--user", "root"]
     command += [*guest.hardware(), "--rodir", "/mnt=/", "--overlay-rwdir", "/var/log", *more]
+    if guest.counted:
+        command.append(f"--qemu-opts={access_counts.qemu_options(guest)}")
     # vng finds its own parts through PATH, and not every user's PATH has sbin.
     path = f"{sys.prefix}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
     return command, os.environ | {"PATH": path}
@@ -127,6 +130,7 @@ def boot(guest: Guest, kernel: Path, command: list[str], limit_s: float) -> Run:
     """Run one command in one guest, its output on ours as it comes."""
     bench = Bench(guest)
     bench.prepare(command)
+    turn = PerSecond(guest).turn if guest.counted else lambda: None
     script = shlex.join(["sh", str(ROOT / "tests" / "vm" / "inside.sh"), str(bench.path)])
     vng, environment = _vng(guest, kernel, "--verbose", "--rwdir", str(bench.path), "--exec", script)
     began_s = time.monotonic()
@@ -141,7 +145,7 @@ def boot(guest: Guest, kernel: Path, command: list[str], limit_s: float) -> Run:
             start_new_session=True,  # one group, so that nothing of it outlives us
         )
         try:
-            in_time = _follow(bench.output, process, began_s + limit_s)
+            in_time = _follow(bench.output, process, began_s + limit_s, turn)
         finally:
             _kill_group(process)
     booted = bench.read("booted")
@@ -155,11 +159,14 @@ def boot(guest: Guest, kernel: Path, command: list[str], limit_s: float) -> Run:
     )
 
 
-def _follow(output: Path, process: "subprocess.Popen[bytes]", until_s: float) -> bool:
-    """Copy the guest's output to ours; return whether the guest ended by itself."""
+def _follow(
+    output: Path, process: "subprocess.Popen[bytes]", until_s: float, turn: Callable[[], None]
+) -> bool:
+    """Copy the guest's output to ours, with a ``turn`` now and then; return whether the guest ended by itself."""
     with output.open("rb") as lines:
         while (running := process.poll() is None) and time.monotonic() < until_s:
             _copy(lines.read)
+            turn()
             time.sleep(0.2)
         _copy(lines.read)
     return not running
@@ -211,7 +218,12 @@ def _judge(run: Run, *, may_be_empty: bool) -> Run:
 
 
 def _show(run: Run) -> None:
-    """Show the console, from the first alarm or else its end, where the output does not explain the trouble."""
+    """Show what was counted, and the console where the output does not explain the trouble.
+
+    It is shown from the first alarm on, or else its end.
+    """
+    if run.guest.counted and run.boot_s is not None:
+        print(f"\n{run.guest.name}, since power-on: {AccessCounts.read(run.guest)}")
     if not run.trouble or run.trouble.startswith("the command"):
         return
     bench = Bench(run.guest)
@@ -234,6 +246,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--timed", action="store_true", help="hold times to what is promised: on a quiet host"
     )
+    parser.add_argument(
+        "--count-accesses", action="store_true", help="count the accesses of user space by node, in any guest"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--shell", action="store_true", help="a shell in the guest, no tests")
     what.add_argument("--bench", nargs=argparse.REMAINDER, metavar="FILE", help="run FILE and its arguments")
@@ -249,10 +264,16 @@ def _pytest(arguments: argparse.Namespace) -> list[str]:
     return [sys.executable, "-m", "pytest", *usual, *plain, "tests/vm", *chosen]
 
 
+def _guest(name: str, arguments: argparse.Namespace) -> Guest:
+    guest = BY_NAME[name]
+    return replace(guest, counted=guest.counted or arguments.count_accesses)
+
+
 def _run_all(arguments: argparse.Namespace) -> list[Run]:
     chosen = bool(arguments.k or arguments.pytest)
     runs = []
-    for guest in [BY_NAME[arguments.guest]] if arguments.guest else GUESTS:
+    for name in [arguments.guest] if arguments.guest else BY_NAME:
+        guest = _guest(name, arguments)
         kernel = packages.ensure_kernel(guest.kernel, BUILD / "kernels")
         print(f"\nbooting {guest.name}: {len(guest.nodes)} nodes, Linux {kernel.parts[-3]}", flush=True)
         run = _judge(boot(guest, kernel, _pytest(arguments), arguments.limit), may_be_empty=chosen)
@@ -303,7 +324,8 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    guest = BY_NAME[arguments.guest or "two-nodes"]
+    access_counts.build()
+    guest = _guest(arguments.guest or "two-nodes", arguments)
     if arguments.shell:
         return _shell(guest)
     _compile()

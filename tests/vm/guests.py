@@ -21,12 +21,14 @@ class Guest:
 
     With ``hmat`` the firmware tells the latency and bandwidth of each pair of a node with CPUs and
     any node: ten times the distance in ns, and what ``mb_per_s`` says.
+    In a ``counted`` one QEMU counts the accesses of user space: see tests/vm/access_counts.py.
     """
 
     name: str
     kernel: str
     nodes: tuple[GuestNode, ...]
     distances: tuple[tuple[int, ...], ...]
+    counted: bool = False
     threads: int = 1  # of a core
     hmat: bool = False
 
@@ -102,10 +104,18 @@ GUESTS = (
         distances=((10, 21), (21, 10)),
     ),
     Guest(
+        "two-nodes-counted",
+        kernel="6.1",
+        nodes=(GuestNode(1280, (0,)), GuestNode(768, (1,))),
+        distances=((10, 21), (21, 10)),
+        counted=True,
+    ),
+    Guest(
         "four-nodes",
         kernel="6.12",
         nodes=(GuestNode(768, (0,)), GuestNode(768, (1,)), GuestNode(512), GuestNode(512)),
         distances=((10, 21, 17, 28), (31, 10, 28, 17), (14, 28, 10, 40), (28, 17, 40, 10)),
+        counted=True,
     ),
     # More CPUs than others have: nothing is moved here, the machine is only looked at.
     Guest(
