@@ -140,7 +140,7 @@ def events(mb, rounds):
 
 
 def hand_over(rounds):
-    """Hand a byte to and fro between two processes on one CPU; give the seconds for a switch."""
+    """Hand a byte back and forth between two processes on one CPU; give the seconds for a switch."""
     there, back = os.pipe(), os.pipe()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     peer = os.fork()
