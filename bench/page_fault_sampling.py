@@ -4,9 +4,10 @@
 
     python bench/page_fault_sampling.py [--mb 10240] [--rounds 5] [--sampler-only]
 
-Prints the process's time beside no sampler (the median of each, of the ratio round by round, and of the shortest: other load only ever adds), how many samples
-would have counted as accesses (each a false one, since nothing but first touches happens), the sampler's own CPU
-time, and what an open event costs a fault: one that is off, one that counts, and one that samples everything.
+Prints the process's time beside no sampler (the median of each, of the ratio round by round, and of the shortest:
+other load only ever adds), how many samples would have counted as accesses (each a false one, since nothing but
+first touches happens), the sampler's own CPU time, what an open event costs a fault (one that is off, one that
+counts, and some that sample), and what it adds to a switch between threads.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from numad_py.sense.access_sources import HINT_FAULTS
 CHUNK = 256 << 20
 PAGE = mmap.PAGESIZE
 RING_PAGES = 1024
+SWITCHES = 20_000
 
 
 def fault(chunks):
@@ -137,6 +139,48 @@ def events(mb, rounds):
     small.close()
 
 
+def hand_over(rounds):
+    """Hand a byte back and forth between two processes on one CPU; give the seconds for a switch."""
+    there, back = os.pipe(), os.pipe()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    peer = os.fork()
+    if peer == 0:
+        for _ in range(rounds):
+            os.write(back[1], os.read(there[0], 1))
+        os._exit(0)
+    began = time.monotonic()
+    for _ in range(rounds):
+        os.write(there[1], b"x")
+        os.read(back[0], 1)
+    took_s = time.monotonic() - began
+    os.waitpid(peer, 0)
+    for end in (*there, *back):
+        os.close(end)
+    return took_s / (2 * rounds)
+
+
+def switches(rounds):
+    """Measure what an event adds to a switch to or from the one thread that has it."""
+    was = os.sched_getaffinity(0)
+    without, beside = [], []
+    for _ in range(rounds):
+        without.append(hand_over(SWITCHES))
+        event = perf_events.open_event(
+            perf_events.PAGE_FAULTS, pid=0, sampling=perf_events.Sampling(1, HINT_FAULTS.fields)
+        )
+        ring = Ring(event, 4)
+        perf_events.set_period(event, 1 << 20)
+        perf_events.refresh(event, 1000)
+        beside.append(hand_over(SWITCHES))
+        ring.close()
+        os.close(event)
+    os.sched_setaffinity(0, was)
+    print(
+        f"a switch {statistics.median(without) * 1e6:.2f} µs (shortest {min(without) * 1e6:.2f}), "
+        f"beside an event {statistics.median(beside) * 1e6:.2f} µs (shortest {min(beside) * 1e6:.2f})"
+    )
+
+
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -170,6 +214,7 @@ def main():
     faulting.close()
     if not options.sampler_only:
         events(min(options.mb, 1024), options.rounds)
+    switches(options.rounds)
 
 
 if __name__ == "__main__":

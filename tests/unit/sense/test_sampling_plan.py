@@ -26,7 +26,7 @@ def test_a_few_threads_are_watched_one_by_one():
 
     assert opening.events == ((100, -1), (101, -1))
     assert not opening.by_cgroup
-    assert str(opening) == "2 descriptors for threads, 40 KiB pinned, 0.5 µs a switch"
+    assert str(opening) == "2 descriptors for threads, 40 KiB pinned, 0.6 µs a switch"
 
 
 def test_many_threads_are_watched_by_their_cgroup_on_each_cpu():
