@@ -54,9 +54,10 @@ def seconds_path_of(guest: Guest) -> Path:
 def _blocks(guest: Guest) -> list[slice]:
     """Give the blocks of each node.
 
-    Since QEMU commit 787148bf928a ("plugins: Expose physical addresses instead of device offsets") (in v6.0), and
-    up to v8.1, qemu_plugin_hwaddr_phys_addr() adds a RAM block's place among all RAM blocks to its place in the
-    machine's RAM. For the backend of a node both are the sizes of the nodes before it, added up.
+    Since QEMU commit 787148bf928a ("plugins: Expose physical addresses instead of device offsets") and until
+    "plugin: Simplify struct qemu_plugin_hwaddr" (September 2023), qemu_plugin_hwaddr_phys_addr() adds a RAM block's
+    place among all RAM blocks to its place in the machine's RAM. For the memory of a node both are the sizes of the
+    nodes before it, added up. Seen so in 7.2.
     """
     sizes = [node.mib // BLOCK_MIB for node in guest.nodes]
     starts = itertools.accumulate(sizes, initial=0)

@@ -291,6 +291,7 @@ def _bench(arguments: argparse.Namespace, guest: Guest) -> list[Run]:
 
 def _shell(guest: Guest) -> int:
     kernel = packages.ensure_kernel(guest.kernel, BUILD / "kernels")
+    Bench(guest).path.mkdir(parents=True, exist_ok=True)  # for the counts of accesses
     command, environment = _vng(guest, kernel)
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
