@@ -28,7 +28,7 @@ def look(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
 ) -> None:
-    """Show the machine and its labelled jobs, or where one process is.
+    """Show the machine and its jobs, or where one process is.
 
     Nothing is changed. The machine needs no rights; what may not be read of a job is said.
     """

@@ -18,6 +18,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 FULL_S = 60.0  # of the share that the account holds
+ALWAYS_S = 1e-6  # which lets one thing be done, the most urgent: else a small budget would be a blindfold
 LONGEST_LOOK_S = 0.1  # of CPU time that one look may take out of it
 
 
@@ -38,7 +39,7 @@ class Budget:
 
     def left_s(self, spent_s: float) -> float:
         """Give what this look may still take, having taken so much."""
-        return min(self._balance_s, LONGEST_LOOK_S) - spent_s
+        return max(min(self._balance_s, LONGEST_LOOK_S) - spent_s, ALWAYS_S)
 
     def pay(self, now_s: float, cost_s: float) -> None:
         """Book what a look took."""

@@ -21,7 +21,9 @@ def test_no_more_is_spent_than_flowed_in_but_for_what_the_account_held_and_the_l
     for step_s, wish_s in looks:
         now_s += step_s
         budget.fill(now_s)
-        cost_s = wish_s if wish_s <= budget.left_s(0.0) else 0.0
+        left_s = budget.left_s(0.0)
+        assert left_s > 0
+        cost_s = wish_s if wish_s <= left_s else 0.0
         budget.pay(now_s, cost_s)
         spent_s += cost_s
 
