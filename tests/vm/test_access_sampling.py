@@ -57,14 +57,19 @@ def sampler(topology):
     made.stop()
 
 
+def ticks_of(pid):
+    """Give the CPU time of all threads."""
+    stat = proc_stat.read(pid)
+    return stat.utime_ticks + stat.stime_ticks
+
+
 def as_snapshot_has_it(pid, topology):
     """Describe a process with all of its threads that ran in the last moment."""
     key = ProcessKey(pid, proc_stat.read(pid).start_ticks)
     cpu_time = CpuTime()
-    cpu_time.since_last_look(key)
-    cpu_time.turn()
+    cpu_time.read(key, ticks_of(pid))
     time.sleep(0.5)
-    threads = cpu_time.since_last_look(key)
+    threads = cpu_time.read(key, ticks_of(pid))
     placed = numa_maps.parse(numa_maps.read(pid), topology.node_ids, topology.page_bytes)
     mapped = maps.parse(maps.read(pid))
     regions = numa_maps.regions(placed, mapped.start, mapped.end)
