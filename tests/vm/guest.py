@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.vm import access_counts, packages
 from tests.vm.access_counts import AccessCounts, PerSecond
-from tests.vm.guests import BY_NAME, Guest
+from tests.vm.guests import BY_NAME, GUESTS, Guest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "guest"
@@ -272,7 +272,7 @@ def _guest(name: str, arguments: argparse.Namespace) -> Guest:
 def _run_all(arguments: argparse.Namespace) -> list[Run]:
     chosen = bool(arguments.k or arguments.pytest)
     runs = []
-    for name in [arguments.guest] if arguments.guest else BY_NAME:
+    for name in [arguments.guest] if arguments.guest else [guest.name for guest in GUESTS]:
         guest = _guest(name, arguments)
         kernel = packages.ensure_kernel(guest.kernel, BUILD / "kernels")
         print(f"\nbooting {guest.name}: {len(guest.nodes)} nodes, Linux {kernel.parts[-3]}", flush=True)

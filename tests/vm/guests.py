@@ -132,4 +132,14 @@ GUESTS = (
     ),
 )
 
-BY_NAME = {guest.name: guest for guest in GUESTS}
+# For benches alone, with --guest: what they need of memory would slow down every other boot.
+LARGE = (
+    Guest(
+        "two-large-nodes",
+        kernel="6.1",
+        nodes=(GuestNode(3072, (0,)), GuestNode(3072, (1,))),
+        distances=((10, 21), (21, 10)),
+    ),
+)
+
+BY_NAME = {guest.name: guest for guest in (*GUESTS, *LARGE)}

@@ -9,21 +9,26 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from numad_py.act import price
-from numad_py.calibrate import loops, memory, site
-from numad_py.calibrate.figures import Effort, Quantity
-from numad_py.calibrate.sweep import Sweep, run
 from numad_py.kernel import hypervisor, node_sysfs, placement
 from tests.vm import observer
 
 MIB = 1 << 20
-BRIEFLY = Effort(repetitions=2, steps=100, window_s=0.001)
 
 pytestmark = pytest.mark.guest("two-nodes", "four-nodes")
+
+
+@pytest.fixture
+def calibrate():
+    """Give the modules by name: they take half a minute to import in a guest, so only who needs them does."""
+    names = ("figures", "loops", "memory", "site", "sweep")
+    return SimpleNamespace(**{name: import_module(f"numad_py.calibrate.{name}") for name in names})
 
 
 def test_an_emulated_machine_is_refused_in_one_sentence(tmp_path):
@@ -37,8 +42,8 @@ def test_an_emulated_machine_is_refused_in_one_sentence(tmp_path):
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_cpuid_alone_tells_the_emulator():
-    host = hypervisor.read(loops.cpuid(hypervisor.CPUID_SIGNATURE)[4:])
+def test_cpuid_alone_tells_the_emulator(calibrate):
+    host = hypervisor.read(calibrate.loops.cpuid(hypervisor.CPUID_SIGNATURE)[4:])
 
     print(f"\n{host}", end="")
     assert host.virtual
@@ -46,9 +51,9 @@ def test_cpuid_alone_tells_the_emulator():
     assert host.emulator.startswith("CPUID ")
 
 
-def test_memory_to_be_measured_lies_on_its_node(guest):
+def test_memory_to_be_measured_lies_on_its_node(guest, calibrate):
     for node in range(len(guest.nodes)):
-        words = memory.on_node(node, chain_bytes=4 * MIB, stream_bytes=2 * MIB, bound=True)
+        words = calibrate.memory.on_node(node, chain_bytes=4 * MIB, stream_bytes=2 * MIB, bound=True)
 
         for array in (words.chain, words.stream):
             pages = array.ctypes.data + np.arange(0, array.nbytes, 4096, dtype=np.uint64)
@@ -56,18 +61,20 @@ def test_memory_to_be_measured_lies_on_its_node(guest):
         assert observer.resident_bytes(os.getpid())[node] >= 6 * MIB
 
 
-def test_every_pair_of_nodes_is_measured(guest):
+def test_every_pair_of_nodes_is_measured(guest, calibrate):
+    site, briefly = calibrate.site, calibrate.figures.Effort(repetitions=2, steps=100, window_s=0.001)
     cpus = {number: site.Cpu(number, ()) for number in os.sched_getaffinity(0)}
     plenty = dict.fromkeys(range(len(guest.nodes)), 1 << 36)  # as if free, since little of it is taken
     here = site.plan(node_sysfs.read_topology(), cpus, plenty, gpu=False)
     little = dict.fromkeys(here.targets, 2 * MIB)
 
-    found = run(Sweep(replace(here, chain_bytes=little, stream_bytes=little), BRIEFLY), iter)
+    small = replace(here, chain_bytes=little, stream_bytes=little)
+    found = calibrate.sweep.run(calibrate.sweep.Sweep(small, briefly), iter)
 
     with_cpus = [node for node, each in enumerate(guest.nodes) if each.cpus]
     pairs = {(a, b) for a in with_cpus for b in range(len(guest.nodes))}
     assert {quantity: set(by_pair) for quantity, by_pair in found.figures.items()} == dict.fromkeys(
-        Quantity, pairs
+        calibrate.figures.Quantity, pairs
     )
 
 

@@ -5,8 +5,9 @@
 import pytest
 
 from numad_py.kernel import node_sysfs, proc_stat
+from numad_py.model import Job, Process, ProcessKey, Regions
 from numad_py.sense.counters import Counters
-from tests import builders
+from numad_py.sense.cpu_time import NO_THREADS
 from tests.counted import Child
 from tests.vm.conftest import CGROUPS
 
@@ -27,8 +28,9 @@ def test_a_known_number_of_events_is_counted_as_that(counters, job):
     cgroup = job()
     with Child() as child:
         cgroup.adopt(child.pid)
-        process = builders.process(child.pid, start_ticks=proc_stat.read(child.pid).start_ticks)
-        jobs = [builders.job(process, cgroup_id=cgroup.id, path=f"/{cgroup.path.name}")]
+        key = ProcessKey(child.pid, proc_stat.read(child.pid).start_ticks)
+        process = Process(key, "child", (), NO_THREADS, Regions.empty(2), 0.0)
+        jobs = [Job(cgroup.id, f"/{cgroup.path.name}", "default", (process,), None)]
         counters.look(jobs)
         switched = child.switches()
         child.tell("faults", NUMBER)
