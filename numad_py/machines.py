@@ -68,7 +68,8 @@ class Measured:
     """Where and when it was measured, and how sure that is.
 
     ``spread_share`` gives by quantity, per pair, the middle half of the repetitions over their median;
-    ``doubts`` are sentences.
+    ``doubts`` are sentences. ``verified_events`` names the row of the CPU's events that told local from
+    remote memory for every pair.
     """
 
     at: str = ""
@@ -79,6 +80,7 @@ class Measured:
     nodes: tuple[int, ...] = ()
     spread_share: Mapping[str, Known] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    verified_events: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,17 @@ DOUBTFUL_HUGE: Final = 0.9
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Where and when it was measured; ``others_share`` is the CPU time that others used meanwhile."""
+    """Where and when it was measured; ``others_share`` is the CPU time that others used meanwhile.
+
+    ``verified_events`` is the row of events that told local from remote, if one did.
+    """
 
     at: str
     by: str
     kernel: str
     host: Host
     others_share: float
+    verified_events: str = ""
 
 
 def machine_file(
@@ -53,6 +57,7 @@ def machine_file(
             nodes=site.topology.node_ids,
             spread_share=spread,
             doubts=(*site.doubts, *_doubts(found, site, when)),
+            verified_events=when.verified_events,
         ),
     )
 

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from numad_py import __version__, machines
 from numad_py.act import price
-from numad_py.calibrate import CannotCalibrate, company, site
+from numad_py.calibrate import CannotCalibrate, company, events, site
 from numad_py.calibrate.figures import QUICK, THOROUGH
-from numad_py.kernel import hypervisor
+from numad_py.kernel import Malformed, cpu_model, hypervisor, pmu_events
 from numad_py.kernel.hypervisor import Host
 from numad_py.machines import Known, MachineFile
 
@@ -71,7 +71,10 @@ def _measured(*, quick: bool) -> MachineFile:
     refuse_emulation(host)
     began = company.CpuUse.now()
     here = site.read()
-    found = sweep.run(sweep.Sweep(here, QUICK if quick else THOROUGH), _with_progress)
+    row = cpu_events()
+    trial = events.Trial(row) if row else None
+    around = trial.around if trial else sweep.no_counters
+    found = sweep.run(sweep.Sweep(here, QUICK if quick else THOROUGH, around), _with_progress)
     moving = price.prices(here.topology)
     when = result.Circumstances(
         at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -79,10 +82,19 @@ def _measured(*, quick: bool) -> MachineFile:
         kernel=os.uname().release,
         host=host,
         others_share=company.others_share(began, company.CpuUse.now()),
+        verified_events=row.name if row and trial and trial.verified else "",
     )
     return result.machine_file(
         found, here, when, moving.page_ns if moving else {}, moving.call_ns if moving else None
     )
+
+
+def cpu_events() -> pmu_events.Row | None:
+    """Give the events that should tell local from remote memory on this CPU, if any are known."""
+    try:
+        return pmu_events.row_of(cpu_model.read())
+    except Malformed:
+        return None
 
 
 def refuse_emulation(host: Host) -> None:
@@ -117,6 +129,7 @@ def told(machine: MachineFile, output: Path) -> Iterator[Table | str]:
         yield f"node {loaded.initiator} to {loaded.target} under load: {curve}"
     prices = ", ".join(f"{ns / 1e3:.2f} µs for {int(size) >> 10} KiB" for size, ns in machine.move_ns.items())
     yield f"moving a page: {prices or 'not measured, since that takes two nodes with CPUs'}"
+    yield f"events: {_events(machine.measured.verified_events)}"
     yield f"sure: {_sure(machine)}"
     yield from (f"doubt: {doubt}" for doubt in machine.measured.doubts)
     yield f"{output} is written; GB = 10^9 bytes. Use it: numad-py simulate TRACE --machine {output}"
@@ -135,6 +148,12 @@ def _table(name: str, matrix: Known, nodes: tuple[int, ...]) -> Table:
     for node, row in zip(nodes, matrix, strict=True):
         table.add_row(f"from node {node} to", *("-" if cell is None else f"{cell:.1f}" for cell in row))
     return table
+
+
+def _events(name: str) -> str:
+    if name:
+        return f"those of {name} told local from remote memory for every pair: the daemon may decide on them"
+    return "none told local from remote memory, so that the daemon decides on none"
 
 
 def _sure(machine: MachineFile) -> str:

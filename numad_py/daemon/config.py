@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from numad_py import profile, profiles
+from numad_py import machines, profile, profiles
 from numad_py.profile import ProfileError
 from numad_py.sense.sensor import Costs
 
@@ -37,6 +37,7 @@ class Config:
     longest_walk_ms: float = Costs.longest_walk_ms
     assume_default_mempolicy: bool = Costs.assume_default_mempolicy
     investigate: bool = Costs.investigate
+    machine: str | None = None
 
     @property
     def costs(self) -> Costs:
@@ -94,6 +95,8 @@ def _refuse_what_does_not_fit(origins: Origins) -> None:
         raise ProfileError(
             f"{where}: trace_ring_mb: there is no trace to keep the last of; name one, --trace"
         )
+    if config.machine is not None:
+        machines.read(Path(config.machine))  # names the file, if that is wrong
     where = f"{origins.of.get('profiles', 'default')}: profiles"
     for name in config.profiles:
         if name not in profiles.names():

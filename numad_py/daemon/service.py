@@ -16,7 +16,7 @@ from typing import Protocol
 import psutil
 import structlog
 
-from numad_py import __version__, profiles, trace
+from numad_py import __version__, machines, profiles, trace
 from numad_py.act.actuator import LiveActuator
 from numad_py.act.dry_run import DryRun
 from numad_py.act.pages import Sizes
@@ -117,6 +117,7 @@ class Service:
             core_share=costs.budget_core_share,
             investigate=costs.investigate,
             damon_state=state,
+            machine=machines.read(Path(self.config.machine)) if self.config.machine else None,
             root=self._root,
         )
 

@@ -51,7 +51,7 @@ class _Counted:
 class Counters:
     """Counts labelled jobs from look to look.
 
-    ``verified`` says that calibration verified this CPU's row of events, ``peak_bytes_per_s`` what each
+    ``verified_events`` names the row of events that calibration verified, ``peak_bytes_per_s`` what each
     node's memory gives at most, by node id. ``problems`` says what cannot be counted, and the remedy;
     ``descriptors`` how many are open.
     """
@@ -62,16 +62,16 @@ class Counters:
         *,
         mount: Path,
         root: Path = Path("/"),
-        verified: bool = False,
+        verified_events: str = "",
         peak_bytes_per_s: Mapping[int, float] | None = None,
     ) -> None:
         self._topology = topology
         self._mount = mount
         self._root = root
-        self._verified = verified
         self._peak_bytes_per_s = peak_bytes_per_s or {}
         self._cpus = [cpu for node in topology.nodes for cpu in node.cpus]
         self._found = countable.find(root)
+        self._verified = self._found.row is not None and self._found.row.name == verified_events
         no_cgroups = self._why_no_cgroups()
         self._ways = [self._follow] if no_cgroups else [self._open_cgroup, self._follow]
         self._lasting = (*self._found.problems, *no_cgroups)

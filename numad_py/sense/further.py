@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from numad_py.machines import MachineFile
 from numad_py.model import Accesses, Job, JobCounters, Process, ProcessKey, Topology
 from numad_py.sense import access_sources
 from numad_py.sense.access_sampling import AccessSampler
@@ -20,7 +21,7 @@ COUNTING_PART: Final = 0.15  # of the budget
 
 
 class FurtherSenses:
-    """What is opened here is closed by ``close``. ``problems`` says what cannot be seen, in sentences."""
+    """``machine`` is what calibrate wrote of this one, if it was run. What is opened here is closed by ``close``. ``problems`` says what cannot be seen, in sentences."""
 
     def __init__(
         self,
@@ -30,18 +31,25 @@ class FurtherSenses:
         core_share: float,
         investigate: bool,
         damon_state: Path,
+        machine: MachineFile | None = None,
         root: Path = Path("/"),
     ) -> None:
-        self._counters = Counters(topology, mount=mount, root=root)
+        self._counters = Counters(
+            topology,
+            mount=mount,
+            root=root,
+            verified_events=machine.measured.verified_events if machine else "",
+            peak_bytes_per_s=peaks(machine) if machine else {},
+        )
         self._counting = Recurring(core_share * COUNTING_PART)
         self._gpus = Gpus(
             {device.address: device.node for device in topology.devices if device.node is not None}, root
         )
-        sources: list[Source] = []
+        self.sources: list[Source] = []
         if investigate:
-            sources += [AccessSampler(topology, each, root=root) for each in access_sources.available(root)]
-            sources.append(Damon(topology, state=damon_state, root=root))
-        self._investigations = Investigations(topology, sources)
+            samplers = (AccessSampler(topology, each, root=root) for each in access_sources.available(root))
+            self.sources += [*samplers, Damon(topology, state=damon_state, root=root)]
+        self._investigations = Investigations(topology, self.sources)
         self.investigation_cpu_s = 0.0
 
     @property
@@ -64,6 +72,13 @@ class FurtherSenses:
 
     def _count(self, jobs: Sequence[Job], now_s: float) -> Mapping[int, JobCounters]:
         return self._counting.act(now_s, lambda: self._counters.look(jobs)) or {}
+
+
+def peaks(machine: MachineFile) -> dict[int, float]:
+    """Give the most that each node's memory gave to any one node's CPUs, in bytes a second, by node id."""
+    columns = zip(*machine.bandwidth.read_gb_per_s, strict=True)
+    best = [max((each for each in column if each), default=None) for column in columns]
+    return {node: gb * 1e9 for node, gb in zip(machine.measured.nodes, best, strict=False) if gb}
 
 
 def _with(

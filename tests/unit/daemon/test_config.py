@@ -87,6 +87,7 @@ def test_every_key_is_shown_with_its_value_and_origin(written):
         ("longest_walk_ms: 5.0", "default"),
         ("assume_default_mempolicy: false", "default"),
         ("investigate: true", "default"),
+        ("machine: null", "default"),
     ]
 
 
