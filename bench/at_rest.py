@@ -40,6 +40,7 @@ def arguments():
     )
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--period", type=float, default=1.0)
+    parser.add_argument("--numad", action="store_true", help="measure Debian's numad, with its defaults, too")
     return parser.parse_args()
 
 
@@ -99,6 +100,24 @@ def cpu_s_of(words):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def numad_share(seconds):
+    """Give the share of a core that numad takes with its defaults; it makes itself a daemon."""
+    subprocess.run(["numad"], check=True)
+    (numad,) = (each for each in psutil.process_iter(["name"]) if each.info["name"] == "numad")
+    try:
+        return share_of(numad, seconds)
+    finally:
+        numad.terminate()
+
+
+def share_of(process, seconds):
+    """Give the share of a core that a process takes after its start."""
+    time.sleep(WARM_UP_S)
+    began_s, began_cpu_s = time.monotonic(), sum(process.cpu_times()[:2])
+    time.sleep(seconds)
+    return (sum(process.cpu_times()[:2]) - began_cpu_s) / (time.monotonic() - began_s)
+
+
 def measure(seconds, period_s):
     """Run the daemon for a while, its start left out: its share of a core, its memory, its last words of itself."""
     with tempfile.TemporaryDirectory() as folder:
@@ -106,11 +125,8 @@ def measure(seconds, period_s):
         config.write_text(f"period_s: {period_s}\n")
         words = [sys.executable, "-m", "numad_py", "daemon", "--config", str(config)]
         daemon = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-        time.sleep(WARM_UP_S)
         process = psutil.Process(daemon.pid)
-        began_s, began_cpu_s = time.monotonic(), sum(process.cpu_times()[:2])
-        time.sleep(seconds)
-        share = (sum(process.cpu_times()[:2]) - began_cpu_s) / (time.monotonic() - began_s)
+        share = share_of(process, seconds)
         resident_mb = process.memory_info().rss / 2**20
         daemon.terminate()
         daemon.wait()
@@ -124,10 +140,11 @@ def main():
         time.sleep(5)
         one_pass_s = cpu_s_of(["numastat", "-p", *map(str, pids)])
         share, resident_mb = measure(said.seconds, said.period)
+        beside = f", numad {numad_share(said.seconds):.2%} of a core" if said.numad else ""
     print(
         f"{said.processes} labelled processes of {THREADS} threads and {REGIONS} regions, {said.busy} of them busy, "
         f"{said.seconds:.0f} s: the daemon {share:.2%} of a core, {resident_mb:.0f} MB resident; "
-        f"one pass of numastat -p {one_pass_s:.2f} s of CPU"
+        f"one pass of numastat -p {one_pass_s:.2f} s of CPU{beside}"
     )
 
 
