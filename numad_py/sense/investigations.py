@@ -110,6 +110,10 @@ class Investigations:
                 if source.start(processes):
                     self._wait(source)
                     return Found(source.collect(), source.cost_s)
+            except (
+                OSError
+            ) as error:  # of a process, a cgroup, or a file that is gone: the next job may do better
+                self._problems[f"an investigation ended early: {error}"] = None
             finally:
                 source.stop()
                 self._problems.update(dict.fromkeys(source.problems))

@@ -131,6 +131,21 @@ def test_nothing_is_left_behind_at_the_end(investigate):
     assert watcher.stops == 1
 
 
+def test_what_the_kernel_refuses_meanwhile_is_told_and_ends_nothing_else(investigate):
+    def gone():
+        raise FileNotFoundError(2, "No such file", "/gone")
+
+    refused, able = Watcher(), Watcher()
+    refused.collect = gone
+    watching = investigate(refused, able)
+
+    told = found(watching, range(3), ON_BOTH)
+
+    assert told == [100]
+    assert watching.problems == ("an investigation ended early: [Errno 2] No such file: '/gone'",)
+    assert refused.stops == 1
+
+
 def test_what_goes_wrong_with_a_source_is_not_lost(investigate):
     watcher = Watcher()
     watcher.collect = lambda: 1 / 0
