@@ -53,11 +53,11 @@ def misplaced(
     """
     for address, size in _present(chunk, sizes, pagemap):
         nodes = placement.nodes_of(pid, address)
-        turn = (address // np.uint64(size) % np.uint64(len(targets))).astype(np.int64)
-        wanted = np.array(targets)[turn]
-        away = np.isin(nodes, sources) & (nodes != wanted)
-        for target in targets:
-            chosen = away & (wanted == target)
+        on_source = np.logical_or.reduce([nodes == source for source in sources])
+        for turn, target in enumerate(targets):
+            chosen = on_source & (nodes != target)
+            if len(targets) > 1:
+                chosen &= address // np.uint64(size) % np.uint64(len(targets)) == turn
             yield from _sized(address[chosen], size, target, sizes, scanned=pagemap is not None)
 
 
@@ -92,7 +92,8 @@ def _sized(address: Addresses, size: int, target: int, sizes: Sizes, *, scanned:
         yield Pages(address, size, target)
         return
     block = address // np.uint64(sizes.huge_bytes)
-    _, first, count = np.unique(block, return_index=True, return_counts=True)
+    first = np.flatnonzero(np.diff(block, prepend=~block[0]))
+    count = np.diff(first, append=len(address))
     whole = count == sizes.huge_bytes // size
     if whole.any():
         yield Pages(address[first[whole]], sizes.huge_bytes, target, suspect=True)

@@ -180,6 +180,8 @@ class Transfer:
         arrived, status = self._twice(pages, batch)
         if not self._alike():
             return 0
+        if arrived.all() and not pages.suspect:
+            return len(batch) * pages.page_bytes
         # The second address of a huge page is busy, isolated by the first: some were met unawares.
         self._suspecting |= bool((status[arrived] == -errno.EBUSY).any())
         if pages.suspect:
@@ -191,6 +193,8 @@ class Transfer:
     def _twice(self, pages: Pages, batch: Addresses) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         """Move a batch, and once more what stayed; tell who arrived, and each page's status."""
         arrived, status = self._once(pages, batch)
+        if arrived.all():
+            return arrived, status
         rest = np.flatnonzero(~arrived & (status != -errno.ENOENT))
         if len(rest) and self._ending is None:
             arrived[rest], status[rest] = self._once(pages, batch[rest])
@@ -203,9 +207,11 @@ class Transfer:
         begin = 0
         while begin < len(batch) and (begin == 0 or self._may_go_on()):
             left, answers = self._call(pages, batch[begin:])
-            where = answers
-            if left or (answers != pages.target).any():  # then only asking again tells what moved
-                where = placement.nodes_of(self._move.process.pid, batch[begin:])
+            moved = answers == pages.target
+            if begin == 0 and not left and moved.all():
+                return moved, answers
+            # Else only asking again tells what moved.
+            where = placement.nodes_of(self._move.process.pid, batch[begin:])
             moved = where == pages.target
             tried = self._tried(batch[begin:], left, answers, moved)
             end = begin + tried
@@ -242,6 +248,9 @@ class Transfer:
         base = self._sizes.base_bytes
         second = placement.nodes_of(self._move.process.pid, first + np.uint64(base))
         moved = arrived & (second == blocks.target)
+        if moved.all():
+            self._suspecting = True
+            return len(first) * blocks.page_bytes
         stayed = ~arrived & (status != -errno.ENOENT)
         huge = stayed.copy()
         huge[stayed] = [self._is_huge(address, blocks.target) for address in first[stayed]]
