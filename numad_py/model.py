@@ -395,8 +395,8 @@ class Skipped:
 class LookCost:
     """What looking costs the daemon, and what it put off in order not to cost more.
 
-    ``core_share`` is the CPU time of the looks of the last minute, in cores. ``postponed`` processes
-    are those of which something was wanted in this look and not read. ``investigation_cpu_s`` is what the
+    ``cpu_s`` is of this look, ``core_share`` of the whole turns of the last minute, in cores, but for what
+    moving took. ``postponed`` processes are those of which something was wanted in this look and not read. ``investigation_cpu_s`` is what the
     investigation took that ended with this look; it has a budget of its own.
     """
 

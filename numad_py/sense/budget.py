@@ -23,7 +23,7 @@ LONGEST_LOOK_S = 0.1  # of CPU time that one look may take out of it
 
 
 class Budget:
-    """CPU seconds that looks may take. Times are given, so that it can be tried without waiting."""
+    """CPU seconds that looks, and what follows them in a turn, may take. Times are given, so that it can be tried without waiting."""
 
     def __init__(self, core_share: float) -> None:
         self._core_share = core_share
@@ -42,14 +42,14 @@ class Budget:
         return max(min(self._balance_s, LONGEST_LOOK_S) - spent_s, ALWAYS_S)
 
     def pay(self, now_s: float, cost_s: float) -> None:
-        """Book what a look took."""
+        """Book what was taken."""
         self._balance_s -= cost_s
         self._paid.append((now_s, cost_s))
         while self._paid[0][0] <= now_s - FULL_S:
             self._paid.popleft()
 
     def spent_share(self, now_s: float) -> float:
-        """Give the share of a core that the looks of the last minute took."""
+        """Give the share of a core that was paid in the last minute."""
         began_s = self._paid[0][0] if self._paid else now_s
         return sum(cost_s for _, cost_s in self._paid) / max(now_s - began_s, 1.0)
 

@@ -114,6 +114,8 @@ class LiveSensor(Sensor):
         self._memory: dict[int, JobMemory | None] = {}
         self._trusted: dict[int, JobMemory] = {}
         self._migrated_pages = 0
+        self._glanced_s = float("-inf")
+        self._left_cpu_s: float | None = None  # of the loop's thread, when it left the last look
         self.ignored_labels: dict[str, str] = {}
         self.took_s = 0.0
 
@@ -156,6 +158,7 @@ class LiveSensor(Sensor):
     def _look(self) -> Snapshot:
         now_s, began_s = self._now(), time.process_time()
         self._budget.fill(now_s)
+        self._pay_for_the_rest_of_the_turn(now_s)
         nodes = node_sysfs.read_memory(self._root, self._topology)
         self._finding.act(now_s, self._find)
         self._glancing.act(now_s, lambda: self._glance(now_s))
@@ -169,7 +172,13 @@ class LiveSensor(Sensor):
         self._budget.pay(now_s, cost_s)
         cost = LookCost(cost_s, self._budget.spent_share(now_s), postponed, investigation_cpu_s)
         self.took_s = self._now() - now_s
+        self._left_cpu_s = time.thread_time()
         return Snapshot(now_s, self._topology, nodes, jobs, tuple(self._skipped()), cost)
+
+    def _pay_for_the_rest_of_the_turn(self, now_s: float) -> None:
+        """Book what policies, log and trace took since the last look: the loop's own thread, in which nothing moves."""
+        if self._left_cpu_s is not None:
+            self._budget.pay(now_s, time.thread_time() - self._left_cpu_s)
 
     def _find(self) -> None:
         """Find out which jobs there are, and who is in them."""
@@ -189,6 +198,7 @@ class LiveSensor(Sensor):
 
     def _glance(self, now_s: float) -> None:
         """Read what one line tells of each job, and of each process."""
+        self._glanced_s = now_s
         self._migrated_pages = vmstat.counter((self._root / "proc/vmstat").read_bytes(), b"pgmigrate_success")
         self._memory = {group.cgroup_id: self._job_memory(group) for group in self._groups}
         for job, pids in self._pids.items():
@@ -270,7 +280,7 @@ class LiveSensor(Sensor):
 
     def _unread_placements(self, now_s: float) -> Iterator[tuple[float, Known]]:
         for known in self._known.values():
-            if known.why or known.sure_s == now_s:
+            if known.why or known.sure_s >= self._glanced_s:
                 continue
             age_s = now_s - known.placement_s
             changed = known.may_have_changed(self._trusted.get(known.job), self._migrated_pages)

@@ -5,6 +5,7 @@
 import itertools
 import os
 import shutil
+import time
 
 import pytest
 
@@ -281,6 +282,17 @@ def test_what_could_have_changed_unnoticed_is_read_again_within_a_minute(fake, r
     assert max(ages_s) <= 60
 
 
+def test_what_the_last_glance_found_unchanged_is_not_read_again_until_the_next_glance(fake, readings):
+    fake.process(100)
+    fake.job(pids=[100])
+    eyes = sensor_of(fake, every_s=1, budget_core_share=1e-5)  # too little to glance at every look
+
+    for _ in range(120):
+        eyes.look()
+
+    assert readings == [100]
+
+
 def test_what_the_budget_does_not_reach_is_named_and_comes_later(fake, readings):
     pids = range(100, 140)
     for pid in pids:
@@ -309,6 +321,18 @@ def test_what_a_look_costs_is_told(fake):
     assert 0 < cost.cpu_s < 1
     assert cost.core_share == pytest.approx(cost.cpu_s)  # within its first second
     assert cost.postponed == ()
+
+
+def test_what_the_turn_took_besides_the_look_is_paid_from_the_same_account(fake):
+    eyes = sensor_of(fake, every_s=1)
+    first_s = eyes.look().cost.cpu_s
+    until_s = time.thread_time() + 0.02
+    while time.thread_time() < until_s:
+        pass
+
+    cost = eyes.look().cost
+
+    assert cost.core_share >= first_s + 0.02 + cost.cpu_s  # within one second
 
 
 def test_what_may_not_be_read_is_tried_again_after_a_minute(fake, readings):
