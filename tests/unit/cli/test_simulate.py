@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from numad_py import trace
 from numad_py.cli.simulate import simulate
 from numad_py.profile import ProfileError
-from numad_py.sim import synthetic
+from numad_py.sim import scenario
 from tests.builders import process, tick, topology
 
 ROOT = Path(__file__).parents[3]
+TWO_NODES = scenario.read(ROOT / "sim" / "scenarios" / "two-nodes.yaml")
+HEADER = TWO_NODES.header("two-nodes")
 SHIPPED = ROOT / "sim" / "traces" / "two-nodes.jsonl.zst"
 
 
@@ -27,7 +29,7 @@ def ran(*arguments, fails=False):
     return result
 
 
-def written(path, ticks, header=synthetic.HEADER):
+def written(path, ticks, header=HEADER):
     with trace.Writer(path, header) as writer:
         for each in ticks:
             writer.write(each)
@@ -35,7 +37,7 @@ def written(path, ticks, header=synthetic.HEADER):
 
 
 def short(path, count=3):
-    return written(path, list(synthetic.ticks())[:count])
+    return written(path, list(scenario.ticks(TWO_NODES))[:count])
 
 
 def figures(*arguments):
@@ -99,7 +101,7 @@ def test_a_machine_with_other_nodes_is_refused(tmp_path):
 
 def test_a_measured_price_in_the_header_is_used(tmp_path):
     def moving_s(price_ns):
-        header = trace.Header(topology(), "6.1", synthetic.HEADER.boot_id, 0.0, move_4k_page_ns=price_ns)
+        header = trace.Header(topology(), "6.1", HEADER.boot_id, 0.0, move_4k_page_ns=price_ns)
         late = [tick(time_s=at, processes=[process(pages={0: 51200}, cpu_s={1: 1.0})]) for at in range(9)]
         path = written(tmp_path / f"{price_ns}.jsonl", late, header)
         (replayed,) = figures(path)
