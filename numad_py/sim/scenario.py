@@ -23,6 +23,7 @@ from typing import Final, Literal
 import numpy as np
 
 from numad_py.model import (
+    Bools,
     Floats,
     Ints,
     Job,
@@ -215,7 +216,7 @@ def ticks(scenario: Scenario) -> Iterator[Tick]:
             Job(number, f"/training.slice/{job.name}.scope", "hold", tuple(processes[number]), None)
             for number, job in enumerate(scenario.jobs, 1)
         )
-        memory = _memory(scenario.machine, [(actor.regions, actor.answers) for actor in alive])
+        memory = _memory(scenario.machine, [(actor.regions, actor.counted) for actor in alive])
         _check_room(memory, time_s, on)
         yield Tick(Snapshot(time_s, on, memory, jobs), Plan(), ())
 
@@ -229,11 +230,11 @@ def _check_room(memory: NodeMemory, time_s: float, on: Topology) -> None:
 class _Actor:
     """One process of a job, by the job's number, and the regions that it has at the moment.
 
-    ``answers`` says whether the memory that it shares with others of its group is counted as its own.
+    ``counted`` are those that are not another's too, who was there before.
     """
 
-    def __init__(self, job: int, group: Group, number: int, index: int) -> None:
-        self.job, self.answers = job, index == 0
+    def __init__(self, job: int, group: Group, number: int, index: int, counted: Bools) -> None:
+        self.job, self.counted = job, counted
         self._group, self._start_s, self._first_cpu = group, index * group.apart_s, index
         self._key = ProcessKey(FIRST_PID + number, max(int(self._start_s * USER_HZ), number))
         self._mb = np.array([each.mb for each in group.memory], np.float64)
@@ -283,10 +284,13 @@ class _Actor:
 def _cast(jobs: Sequence[ScriptedJob]) -> Iterator[_Actor]:
     number = 1
     for job, script in enumerate(jobs, 1):
+        mapped: set[Memory] = set()  # by several; where two groups say the same of it, it is the same memory
         for group in script.groups:
             threads = max(int(np.ceil(phase.cores).sum()) for phase in group.run)
             for index in range(group.processes):
-                yield _Actor(job, group, number, index)
+                counted = np.array([each.mapped_by == 1 or each not in mapped for each in group.memory])
+                mapped.update(group.memory)
+                yield _Actor(job, group, number, index, counted)
                 number += max(threads, 1)
 
 
@@ -308,13 +312,12 @@ def _regions(memory: Sequence[Memory], mb: Floats) -> Regions:
     )
 
 
-def _memory(machine: Machine, held: Sequence[tuple[Regions, bool]]) -> NodeMemory:
-    """Add up what is in use, of shared memory what is answered for; files that are mapped are part of the page cache."""
+def _memory(machine: Machine, held: Sequence[tuple[Regions, Bools]]) -> NodeMemory:
+    """Add up what is in use by counted regions; files that are mapped are part of the page cache."""
     total, file = (np.array(mb, np.int64) * MB for mb in (machine.memory_mb, machine.file_mb))
     anon: Ints = np.zeros_like(total)
-    for regions, answers in held:
-        counted = (regions.kind != RegionKind.FILE) & ((regions.mapmax == 1) | answers)
-        anon += regions.resident_bytes[counted].sum(axis=0)
+    for regions, counted in held:
+        anon += regions.resident_bytes[counted & (regions.kind != RegionKind.FILE)].sum(axis=0)
     one = np.ones_like(total)
     return NodeMemory(
         total_bytes=total,

@@ -102,7 +102,7 @@ def test_memory_that_several_processes_map_is_in_use_once():
     alone = next(scenario.ticks(scripted()))
     group = GROUP.replace("mb: [10, 0]", "mb: [10, 0], mapped_by: 4") + ", processes: 4"
 
-    together = next(scenario.ticks(scripted(group)))
+    together = next(scenario.ticks(scripted(group + "}, {" + group)))
 
     assert together.snapshot.memory.free_bytes.tolist() == alone.snapshot.memory.free_bytes.tolist()
 
