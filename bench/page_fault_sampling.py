@@ -25,8 +25,8 @@ import numpy as np
 from numad_py.kernel import node_sysfs, perf_events, proc_stat
 from numad_py.kernel.perf_ring import Ring
 from numad_py.model import Process, ProcessKey, Regions, Threads
-from numad_py.sense.access_sampling import AccessSampler
-from numad_py.sense.access_sources import HINT_FAULTS
+from numad_py.sense.investigate.access_sampling import AccessSampler
+from numad_py.sense.investigate.access_sources import HINT_FAULTS
 
 CHUNK = 256 << 20
 PAGE = mmap.PAGESIZE

@@ -29,8 +29,8 @@ from numad_py.loop import ticks
 from numad_py.model import Tick, Topology
 from numad_py.policies.by_profile import ByProfile
 from numad_py.roles import Actuator, Policy
-from numad_py.sense import damon_claim
 from numad_py.sense.further import FurtherSenses
+from numad_py.sense.investigate import damon_claim
 from numad_py.sense.sensor import LiveSensor
 from numad_py.workers import Workers
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from numad_py.machines import MachineFile
 from numad_py.model import Accesses, Job, JobCounters, Process, ProcessKey, Topology
-from numad_py.sense import access_sources
-from numad_py.sense.access_sampling import AccessSampler
 from numad_py.sense.budget import Recurring
 from numad_py.sense.counters import Counters
-from numad_py.sense.damon_watch import Damon
 from numad_py.sense.gpus import Gpus
-from numad_py.sense.investigations import Investigations, Source
+from numad_py.sense.investigate import access_sources
+from numad_py.sense.investigate.access_sampling import AccessSampler
+from numad_py.sense.investigate.damon_watch import Damon
+from numad_py.sense.investigate.investigations import Investigations, Source
 
 COUNTING_PART: Final = 0.15  # of the budget
 

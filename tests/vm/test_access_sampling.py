@@ -16,9 +16,9 @@ import pytest
 
 from numad_py.kernel import maps, node_sysfs, numa_maps, proc_stat, vmstat
 from numad_py.model import Process, ProcessKey, Threads
-from numad_py.sense import access_sources
-from numad_py.sense.access_sampling import AccessSampler
 from numad_py.sense.cpu_time import CpuTime
+from numad_py.sense.investigate import access_sources
+from numad_py.sense.investigate.access_sampling import AccessSampler
 from tests.vm.workloads import address_of
 
 BALANCING = Path("/proc/sys/kernel/numa_balancing")

@@ -14,8 +14,8 @@ import pytest
 
 from numad_py.kernel import damon, maps, node_sysfs, numa_maps
 from numad_py.model import Process, Threads
-from numad_py.sense import damon_claim
-from numad_py.sense.damon_watch import Damon
+from numad_py.sense.investigate import damon_claim
+from numad_py.sense.investigate.damon_watch import Damon
 from tests.vm import fill
 from tests.vm.moving import key_of
 

@@ -11,7 +11,7 @@ from numad_py.machines import Bandwidth, MachineFile, Measured
 from numad_py.model import Accesses, AccessSource, JobCounters
 from numad_py.sense import further
 from numad_py.sense.further import FurtherSenses, peaks
-from numad_py.sense.investigations import Found
+from numad_py.sense.investigate.investigations import Found
 from tests.builders import TWO_NODES, job, np, process
 from tests.fake_root import FakeRoot
 

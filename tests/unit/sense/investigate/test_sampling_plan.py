@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numad_py.sense.sampling_plan import Limits, limits, plan
-from numad_py.sense.sampling_rate import GRANTED
+from numad_py.sense.investigate.sampling_plan import Limits, limits, plan
+from numad_py.sense.investigate.sampling_rate import GRANTED
 
 PLENTY = Limits(1000, 1 << 30)
 RECORD_BYTES = 56

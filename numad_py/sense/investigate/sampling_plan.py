@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from numad_py.sense.sampling_rate import GRANTED
+from numad_py.sense.investigate.sampling_rate import GRANTED
 
 _BUSY_PAGES: Final = 2  # beside the samples granted: those of one interrupt more, and records of losses
 # What an event adds to a switch to or from a thread that is watched: 0.3 to 1.1 µs of 2.6 to 4.2, bench/page_fault_sampling.py.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numad_py.sense.sampling_rate import GRANTED, LEAST_WINDOW_S, Rate, Window, pause_s, window_s
+from numad_py.sense.investigate.sampling_rate import GRANTED, LEAST_WINDOW_S, Rate, Window, pause_s, window_s
 
 RATE = Rate(period=64, least=1, most=4096)
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from numad_py.kernel import damon
-from numad_py.sense.damon_claim import Claim, release_stale
+from numad_py.sense.investigate.damon_claim import Claim, release_stale
 from tests.fake_damon import ADMIN, CONTEXT, FakeDamon
 
 PIDS = (100, 200)
@@ -140,7 +140,7 @@ def test_what_a_dead_owner_left_is_removed_however_far_he_got(fake, state, watch
 
 def test_an_owner_killed_by_a_signal_is_a_dead_one(fake, state):
     code = (
-        "import os, pathlib, signal, sys; from numad_py.sense.damon_claim import Claim;"
+        "import os, pathlib, signal, sys; from numad_py.sense.investigate.damon_claim import Claim;"
         "claim = Claim(*map(pathlib.Path, sys.argv[1:])); assert claim.take([100]) == '';"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

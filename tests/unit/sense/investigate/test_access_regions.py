@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numad_py.model import Node, Process, ProcessKey, Regions, Threads, Topology
-from numad_py.sense.access_regions import (
+from numad_py.sense.investigate.access_regions import (
     ENOUGH,
     LEAST_BYTES,
     MOST_REGIONS,

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from numad_py.kernel.perf_ring import record_type
-from numad_py.sense import sampling_run
-from numad_py.sense.access_sources import HINT_FAULTS
-from numad_py.sense.open_events import Taken
-from numad_py.sense.sampling_plan import Opening
-from numad_py.sense.sampling_rate import GRANTED, LEAST_WINDOW_S
-from numad_py.sense.sampling_run import SamplingRun
+from numad_py.sense.investigate import sampling_run
+from numad_py.sense.investigate.access_sources import HINT_FAULTS
+from numad_py.sense.investigate.open_events import Taken
+from numad_py.sense.investigate.sampling_plan import Opening
+from numad_py.sense.investigate.sampling_rate import GRANTED, LEAST_WINDOW_S
+from numad_py.sense.investigate.sampling_run import SamplingRun
 
 EVERY_FAULT = dataclasses.replace(HINT_FAULTS, accessed=lambda samples: np.ones(len(samples), bool))
 KIND = record_type(HINT_FAULTS.fields)

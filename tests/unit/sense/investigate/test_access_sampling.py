@@ -19,9 +19,9 @@ import pytest
 
 from numad_py.kernel import maps, node_sysfs, numa_maps, perf_events, proc_stat
 from numad_py.model import AccessSource, Process, ProcessKey, Threads
-from numad_py.sense.access_sampling import AccessSampler
-from numad_py.sense.access_sources import HINT_FAULTS
-from numad_py.sense.sampling_rate import GRANTED, LEAST_WINDOW_S
+from numad_py.sense.investigate.access_sampling import AccessSampler
+from numad_py.sense.investigate.access_sources import HINT_FAULTS
+from numad_py.sense.investigate.sampling_rate import GRANTED, LEAST_WINDOW_S
 
 PAGE = mmap.PAGESIZE
 TOPOLOGY = node_sysfs.read_topology()

@@ -11,9 +11,9 @@ import numpy as np
 
 from numad_py.kernel import perf_events
 from numad_py.kernel.perf_ring import Records, Ring, Samples, parse, record_type
-from numad_py.sense.access_sources import Source
-from numad_py.sense.sampling_plan import Opening
-from numad_py.sense.sampling_rate import GRANTED
+from numad_py.sense.investigate.access_sources import Source
+from numad_py.sense.investigate.sampling_plan import Opening
+from numad_py.sense.investigate.sampling_rate import GRANTED
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from numad_py.kernel import damon
 from numad_py.model import AccessSource, ProcessKey
-from numad_py.sense.damon_watch import CHECKS, Damon, cut, pace_of
+from numad_py.sense.investigate.damon_watch import CHECKS, Damon, cut, pace_of
 from tests import builders
 from tests.fake_damon import ADMIN, CONTEXT, FakeDamon
 from tests.fake_root import FakeRoot, stat

@@ -14,7 +14,7 @@ import pytest
 from numad_py.kernel import ibs, perf_events
 from numad_py.kernel.perf_ring import Ring, parse, record_type
 from numad_py.model import AccessSource
-from numad_py.sense.access_sources import HINT_FAULTS, PEBS, available, is_hint_fault
+from numad_py.sense.investigate.access_sources import HINT_FAULTS, PEBS, available, is_hint_fault
 
 PAGES = 8
 PAGE = mmap.PAGESIZE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from numad_py.model import Accesses, AccessSource, ProcessKey
-from numad_py.sense.investigations import CORE_SHARE, EVERY_S, WATCH_S, Investigations
+from numad_py.sense.investigate.investigations import CORE_SHARE, EVERY_S, WATCH_S, Investigations
 from tests.builders import TWO_NODES, job, process
 
 

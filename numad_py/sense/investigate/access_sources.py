@@ -15,7 +15,7 @@ from numad_py.kernel import ibs
 from numad_py.kernel.perf_events import PAGE_FAULTS, TYPE_RAW, Event, Field
 from numad_py.kernel.perf_ring import Samples
 from numad_py.model import AccessSource, Bools
-from numad_py.sense.sampling_rate import Rate
+from numad_py.sense.investigate.sampling_rate import Rate
 
 _WHO: Final = (
     Field.TID | Field.TIME | Field.ADDR | Field.CPU

@@ -32,7 +32,7 @@ from numad_py.model import (
     Topology,
 )
 from numad_py.sense.cpu_time import TICK_S, CpuTime
-from numad_py.sense.damon_claim import Claim
+from numad_py.sense.investigate.damon_claim import Claim
 
 CHECKS: Final = 10  # of each region in a round; then they are adapted, and the next round begins
 ROUNDS: Final = 2  # at least, in the time there is
