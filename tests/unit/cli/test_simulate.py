@@ -108,6 +108,24 @@ def test_a_measured_price_in_the_header_is_used(tmp_path):
     assert moving_s(5000.0) == pytest.approx(2 * moving_s(2500.0), rel=1e-3)
 
 
+def test_moving_costs_what_it_does_under_the_kernel_that_is_asked_for(tmp_path):
+    path = short(tmp_path / "a.jsonl")
+
+    new, old = (
+        figures(path, "--policy", "default", "--kernel", kernel)[0]["policies"]["default"]
+        for kernel in ("6.3", "5.15.0")
+    )
+
+    assert old["moved_bytes"] == new["moved_bytes"]
+    assert old["moving_s"] > 3 * new["moving_s"] > 0
+
+
+def test_a_kernel_that_is_no_version_is_a_mistake_in_the_command(tmp_path):
+    result = ran(short(tmp_path / "a.jsonl"), "--kernel", "new", fails=True)
+
+    assert (result.exit_code, "a version as in 6.1 is needed" in result.output) == (2, True)
+
+
 def test_a_shorter_deadline_moves_more_slowly(tmp_path):
     path = short(tmp_path / "a.jsonl", count=5)
 
