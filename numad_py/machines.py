@@ -150,6 +150,8 @@ class MachineFile:
             raise ValueError(
                 "mix_gb_per_s: a share from 0 to 1 and a bandwidth are needed, as in 0.25: 208.3"
             )
+        if self.mix_gb_per_s and "0" not in self.mix_gb_per_s:
+            raise ValueError("mix_gb_per_s: what reads alone give, 0, is needed")
         if unknown := set(self.sources) - {each.name for each in fields(self)}:
             raise ValueError(f"sources: {min(unknown)} is no key of a machine file")
 

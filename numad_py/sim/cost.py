@@ -187,6 +187,8 @@ def limits(machine: MachineFile) -> load.Machine | None:
     package = np.arange(nodes)
     for number, members in enumerate(machine.packages):
         package[list(members)] = number
+    mix = machine.mix_gb_per_s
+    reads = mix.get("0")
     at_home = [each for each in machine.loaded_latency if each.initiator == each.target]
     return load.Machine(
         np.array(machine.idle_ns, np.float64),
@@ -195,4 +197,5 @@ def limits(machine: MachineFile) -> load.Machine | None:
         package,
         np.inf if machine.link_gb_per_s is None else middle(machine.link_gb_per_s),
         load.fit([(each.gb_per_s, each.latency_ns) for each in at_home]) if at_home else load.POOLED,
+        tuple(sorted((float(share), gb / reads) for share, gb in mix.items())) if reads else (),
     )

@@ -87,6 +87,7 @@ class Machine:
 
     ``idle_ns`` and ``wire_gb_per_s`` have the shape (initiators, targets); a wire carries from the target to the
     initiator. ``package`` has each node's package, ``link_gb_per_s`` is what flows from one package to another.
+    ``mix`` tells by the share of bytes that are written, upwards, which part of its limit a controller gives.
     """
 
     idle_ns: Floats
@@ -95,6 +96,7 @@ class Machine:
     package: Ints
     link_gb_per_s: float = np.inf
     curve: Curve = POOLED
+    mix: tuple[tuple[float, float], ...] = ()
 
     @cached_property
     def limits(self) -> Floats:
@@ -105,10 +107,14 @@ class Machine:
         return np.concatenate([self.controller_gb_per_s, wires.ravel(), links.ravel()])
 
     def carried(self, gb_per_s: Floats, write_share: float) -> Floats:
-        """Give what each of them carries when that much is accessed from node to node."""
+        """Give what each of them carries when that much is accessed from node to node; writes keep a controller longer."""
         wires = (1 - write_share) * gb_per_s + write_share * gb_per_s.T
         within = np.eye(self.package.max() + 1)[self.package]
-        return np.concatenate([gb_per_s.sum(axis=0), wires.ravel(), (within.T @ wires @ within).ravel()])
+        controllers = gb_per_s.sum(axis=0) / self._part_given(write_share)
+        return np.concatenate([controllers, wires.ravel(), (within.T @ wires @ within).ravel()])
+
+    def _part_given(self, write_share: float) -> float:
+        return float(np.interp(write_share, *zip(*self.mix, strict=True))) if self.mix else 1.0
 
     def on_the_way(self, values: Floats, write_share: float) -> Floats:
         """Give the largest value on the way between two nodes."""

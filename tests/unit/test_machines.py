@@ -103,6 +103,7 @@ def test_a_row_of_a_matrix_is_a_line():
         ("packages: [[0]]\n", "every row of latency_ns is needed once"),
         ("packages: [[0, 1], [1]]\n", "every row of latency_ns is needed once"),
         ("mix_gb_per_s: {half: 20}\n", "a share from 0 to 1"),
+        ("mix_gb_per_s: {0.5: 20}\n", "what reads alone give"),
         ("sources: {speed: me}\n", "speed is no key"),
         ("call_ns: -1\n", "a price is more than 0"),
         ("measured:\n  doubts: none\n", "a list"),

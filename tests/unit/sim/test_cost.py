@@ -158,6 +158,12 @@ def test_limits_may_be_ranges_whose_middle_is_taken(tmp_path):
     assert prices.parallel_accesses == 5
 
 
+def test_a_mix_is_over_what_reads_alone_give(tmp_path):
+    machine = cost.read(written(tmp_path, TWO + LIMITS + "mix_gb_per_s: {0.5: 160, 0: 200}\n")).machine
+
+    assert machine.mix == ((0.0, 1.0), (0.5, 0.8))
+
+
 def test_a_sweep_of_a_node_and_itself_makes_the_machines_own_curve(tmp_path):
     sweep = "loaded_latency:\n  - {initiator: 0, target: 0, gb_per_s: [1, 50, 90, 100], latency_ns: [80, 99.6, 143, 199]}\n"
 

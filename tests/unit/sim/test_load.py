@@ -167,6 +167,17 @@ def test_writes_flow_the_other_way():
     assert mixed.gb_per_s[0, 1] == pytest.approx(60)
 
 
+def test_a_controller_gives_less_the_more_is_written():
+    mixed = replace(TWO, mix=((0.0, 1.0), (0.25, 0.9), (0.5, 0.8)))
+
+    given = [
+        solve(mixed, asked(1000.0, 0.0, write_share=share)).gb_per_s[0, 0]
+        for share in (0.0, 0.25, 0.375, 0.5)
+    ]
+
+    assert given == pytest.approx([100, 90, 85, 80])
+
+
 def test_a_curve_is_found_again_in_its_own_points():
     loads = np.linspace(0.001, 1, 30)
 
