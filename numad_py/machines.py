@@ -135,6 +135,17 @@ class MachineFile:
         """The latencies; of a range the middle."""
         return tuple(tuple(map(middle, row)) for row in self.latency_ns)
 
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """Name what is given as a range, since nobody has published it."""
+        figures = {
+            "latency_ns": [cell for row in self.latency_ns for cell in row],
+            "controller_gb_per_s": self.controller_gb_per_s,
+            "link_gb_per_s": [self.link_gb_per_s],
+            "parallel_accesses": [self.parallel_accesses],
+        }
+        return tuple(key for key, cells in figures.items() if any(isinstance(cell, tuple) for cell in cells))
+
     def _check_load(self) -> None:
         nodes = sorted(node for package in self.packages for node in package)
         if self.packages and nodes != list(range(len(self.latency_ns))):

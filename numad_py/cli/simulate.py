@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from numad_py import profiles, trace
+from numad_py import machines, profiles, trace
 from numad_py.model import Tick
 from numad_py.policies.hold import Hold
 from numad_py.roles import Policy
@@ -83,6 +83,11 @@ def simulate(
     recorded policy put the pages plays no part after a process's first look.
     """
     names = policy or ["default", "interleave"]
+    if machine and (ranges := machines.read(machine).ranges):
+        print(
+            f"numad-py: {machine}: nobody has published {', '.join(ranges)}: the middle of each range is used",
+            file=sys.stderr,
+        )
     replayed = [
         _replayed(
             path,

@@ -67,6 +67,8 @@ CALL_NS: Final = (
 # figure stands for every job: it scales modelled time, and never the order of two policies' remote shares.
 MEMORY_SHARE: Final = 0.3
 
+FEWEST_LOADS: Final = 4  # of a sweep that is to make a curve of three parameters
+
 
 @dataclass(frozen=True, eq=False)
 class Prices:
@@ -189,13 +191,17 @@ def limits(machine: MachineFile) -> load.Machine | None:
         package[list(members)] = number
     mix = machine.mix_gb_per_s
     reads = mix.get("0")
-    at_home = [each for each in machine.loaded_latency if each.initiator == each.target]
+    at_home = [
+        (each.gb_per_s, each.latency_ns)
+        for each in machine.loaded_latency
+        if each.initiator == each.target and len({*each.gb_per_s}) >= FEWEST_LOADS
+    ]
     return load.Machine(
         np.array(machine.idle_ns, np.float64),
         np.where(controllers > 0, controllers, np.inf),
         np.where(known, wires, np.inf),
         package,
         np.inf if machine.link_gb_per_s is None else middle(machine.link_gb_per_s),
-        load.fit([(each.gb_per_s, each.latency_ns) for each in at_home]) if at_home else load.POOLED,
+        load.fit(at_home) if at_home else load.POOLED,
         tuple(sorted((float(share), gb / reads) for share, gb in mix.items())) if reads else (),
     )

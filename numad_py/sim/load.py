@@ -25,12 +25,13 @@ import numpy as np
 from numad_py.model import Floats, Ints
 
 LINE_BYTES: Final = 64
+MOST_ROUNDS: Final = 1_000  # a handful is usual; over a hundred where many servers are just full
+
 _POWERS: Final = np.geomspace(2, 100, 80)
-MOST_ROUNDS: Final = 1_000
 _SURE: Final = 1e-6  # of a limit
 _LEAST, _MOST = 1e-9, 1e6  # of a limit: less is nothing, and yet has a logarithm
-_LEAST_SLOPE: Final = 0.05
-_LONGEST: Final = 20.0
+_LEAST_SLOPE: Final = 0.05  # where traffic does not wait at all, no load is enough to hold it back
+_LONGEST: Final = 20.0  # a step, as a logarithm
 _FASTER: Final = 1.2
 
 
@@ -49,7 +50,7 @@ class Curve:
         return factor
 
     def elasticity(self, load: Floats) -> Floats:
-        """Give by how many hundredths latency grows when load grows by one."""
+        """Give by how many per cent latency grows when load grows by one per cent."""
         bent = self.knee * np.minimum(load, 1) ** self.power
         growth = (self.slope * load + self.power * bent) / (1 + self.slope * load + bent)
         elasticity: Floats = np.where(load < 1, growth, 1.0)
@@ -114,7 +115,8 @@ class Machine:
         return np.concatenate([controllers, wires.ravel(), (within.T @ wires @ within).ravel()])
 
     def _part_given(self, write_share: float) -> float:
-        return float(np.interp(write_share, *zip(*self.mix, strict=True))) if self.mix else 1.0
+        shares, parts = zip(*self.mix, strict=True) if self.mix else ((0.0,), (1.0,))
+        return float(np.interp(write_share, shares, parts))
 
     def on_the_way(self, values: Floats, write_share: float) -> Floats:
         """Give the largest value on the way between two nodes."""
@@ -166,7 +168,7 @@ def solve(on: Machine, demand: Demand) -> Loaded:
         asked, slope = _asked(on, demand, load)[2:]
         gap = np.log(np.maximum(asked, _LEAST) / np.where(load < 1, load, 1.0))
         step = np.clip(gap / np.maximum(slope, _LEAST_SLOPE), -_LONGEST, _LONGEST)
-        # Where servers share a path they may throw each other to and fro: who turns round goes half as far.
+        # Where servers share a path they may throw each other back and forth: who turns round goes half as far.
         pace, last = np.where(step * last < 0, pace / 2, np.minimum(pace * _FASTER, 1.0)), step
         stepped = np.clip(load * np.exp(pace * step), _LEAST, _MOST)
         load, moved, rounds = stepped, float(np.abs(stepped - load).max()), rounds + 1

@@ -75,6 +75,8 @@ def test_the_middle_stands_for_a_range_of_latencies():
     machine = replace(SMALL, latency_ns=((80.0, (120.0, 140.0)), (131.0, 81.0)))
 
     assert machine.idle_ns == ((80.0, 130.0), (131.0, 81.0))
+    assert machine.ranges == ("latency_ns",)
+    assert FULL.ranges == ("controller_gb_per_s", "link_gb_per_s")
 
 
 def test_a_row_of_a_matrix_is_a_line():

@@ -90,6 +90,20 @@ def test_a_machine_file_changes_what_time_is_modelled(tmp_path):
     assert near["policies"]["hold"]["modelled_s"] < far["policies"]["hold"]["modelled_s"]
 
 
+def test_figures_that_nobody_has_published_are_named(tmp_path):
+    guessed, measured = (
+        ran(
+            short(tmp_path / f"{name}.jsonl"),
+            "--machine",
+            ROOT / "sim" / "machines" / f"two-socket-{name}.yaml",
+        ).stderr
+        for name in ("epyc-7742", "xeon-e5-2680-v3")
+    )
+
+    assert "nobody has published latency_ns, controller_gb_per_s, link_gb_per_s" in guessed
+    assert "nobody has published parallel_accesses" in measured
+
+
 def test_a_machine_with_other_nodes_is_refused(tmp_path):
     machine = ROOT / "sim" / "machines" / "cxl-beside-two-sockets.yaml"
 
