@@ -182,26 +182,35 @@ def limits(machine: MachineFile) -> load.Machine | None:
     if not machine.bandwidth.read_gb_per_s and not machine.controller_gb_per_s:
         return None
     wires = np.array(machine.bandwidth.read_gb_per_s or np.full((nodes, nodes), np.nan), np.float64)
-    known = ~np.isnan(wires)  # None becomes not a number
-    controllers = np.max(wires, axis=0, initial=0.0, where=known)
+    wires[np.isnan(wires)] = np.inf  # None became not a number
+    controllers = np.max(wires, axis=0, initial=0.0, where=np.isfinite(wires))
     if machine.controller_gb_per_s:
         controllers = np.array(list(map(middle, machine.controller_gb_per_s)))
     package = np.arange(nodes)
     for number, members in enumerate(machine.packages):
         package[list(members)] = number
-    mix = machine.mix_gb_per_s
-    reads = mix.get("0")
+    return load.Machine(
+        np.array(machine.idle_ns, np.float64),
+        np.where(controllers > 0, controllers, np.inf),
+        wires,
+        package,
+        np.inf if machine.link_gb_per_s is None else middle(machine.link_gb_per_s),
+        _curve(machine),
+        _mix(machine),
+    )
+
+
+def _curve(machine: MachineFile) -> load.Curve:
+    """Fit the sweeps of nodes that read their own memory."""
     at_home = [
         (each.gb_per_s, each.latency_ns)
         for each in machine.loaded_latency
         if each.initiator == each.target and len({*each.gb_per_s}) >= FEWEST_LOADS
     ]
-    return load.Machine(
-        np.array(machine.idle_ns, np.float64),
-        np.where(controllers > 0, controllers, np.inf),
-        np.where(known, wires, np.inf),
-        package,
-        np.inf if machine.link_gb_per_s is None else middle(machine.link_gb_per_s),
-        load.fit(at_home) if at_home else load.POOLED,
-        tuple(sorted((float(share), gb / reads) for share, gb in mix.items())) if reads else (),
-    )
+    return load.fit(at_home) if at_home else load.POOLED
+
+
+def _mix(machine: MachineFile) -> tuple[tuple[float, float], ...]:
+    """Give by the share of bytes that are written what is left of the bandwidth of reads, upwards."""
+    mix = {float(share): gb for share, gb in machine.mix_gb_per_s.items()}
+    return tuple((share, mix[share] / mix[0.0]) for share in sorted(mix))

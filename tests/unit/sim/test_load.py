@@ -140,6 +140,17 @@ def test_whoever_shares_a_wire_waits_for_it_and_others_do_not():
     assert found.latency_ns[0, 1] > 4 * 140 > found.latency_ns[1, 1] * 4
 
 
+@pytest.mark.parametrize(("gb_per_s", "spreading_helps"), [(5.0, False), (500.0, True)])
+def test_spreading_helps_where_one_controller_is_full_and_not_where_it_is_idle(gb_per_s, spreading_helps):
+    wide = replace(TWO, wire_gb_per_s=np.full((2, 2), 90.0))
+
+    def slower(share):
+        found = solve(wide, asked(gb_per_s, 0.0, share=(share, share)))
+        return float(found.latency_ns[0] @ share)
+
+    assert (slower((0.5, 0.5)) < slower((1.0, 0.0))) == spreading_helps
+
+
 def test_nodes_of_a_package_share_its_link():
     idle_ns = np.where(np.eye(4), 90.0, 150.0)
     four = Machine(
