@@ -5,7 +5,7 @@ ready := .venv/.ready
 sources := numad_py tests $(wildcard bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help run fmt check test vm lock clean
+.PHONY: help run fmt check test vm validate lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,9 @@ test: $(ready) ## unit, contract, golden and law tests, with the coverage gate: 
 
 vm: $(ready) ## the tests that need several nodes, on a real kernel in a guest
 	$(bin)/python -m tests.vm.guest
+
+validate: $(ready) ## the simulator's cost model beside what others published
+	$(bin)/python bench/validate.py
 
 lock: $(ready) ## choose new versions for development and write them with their hashes
 	$(bin)/uv pip compile pyproject.toml --group dev --upgrade --universal --python-version 3.11 \

@@ -4,11 +4,13 @@
 
 A row of every matrix is an initiator, a column a target, in the order of node ids. Only ``source`` and
 ``latency_ns`` are needed; what is left out was not measured. GB = 10^9 bytes, as data sheets count.
+Where a figure may be a `Figure`, one that nobody has published is given as the least and the most it may be.
 """
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +19,12 @@ import yaml
 from numad_py.profile import from_mapping, load_yaml
 
 Matrix = tuple[tuple[float, ...], ...]
+Figure = float | tuple[float, float]
+Figures = tuple[tuple[Figure, ...], ...]
 Known = tuple[tuple[float | None, ...], ...]
 """A matrix in which null stands where nothing can be measured."""
 
+_SHARE: Final = re.compile(r"0(\.[0-9]+)?|1")
 _HEAD: Final = """\
 # Written by numad-py calibrate; read by numad-py simulate --machine. docs/calibrating.md tells what the figures mean.
 # A row is an initiator, a column a target, in the order of node ids; GB = 10^9 bytes.
@@ -85,16 +90,28 @@ class Measured:
 
 @dataclass(frozen=True)
 class MachineFile:
-    """A machine's costs; ``move_ns`` maps page bytes to nanoseconds, the other scalars are those of ``sim.cost``."""
+    """A machine's costs; ``move_ns`` maps page bytes to nanoseconds.
+
+    ``controller_gb_per_s`` is what each node's memory gives at most, where ``bandwidth`` was not measured.
+    ``packages`` has the rows of the nodes of each package, ``link_gb_per_s`` is what one package reads from another at
+    most. ``mix_gb_per_s`` maps the share of bytes that are written to what all nodes together give. ``parallel_accesses``
+    are outstanding at once. ``sources`` tells by key where figures come from that ``source`` does not speak for.
+    """
 
     source: str
-    latency_ns: Matrix
+    latency_ns: Figures
     move_ns: Mapping[str, float] = field(default_factory=dict)
     call_ns: int | None = None
     memory_share: float | None = None
     bandwidth: Bandwidth = Bandwidth()
     bandwidth_together: Bandwidth = Bandwidth()
     loaded_latency: tuple[LoadedLatency, ...] = ()
+    controller_gb_per_s: tuple[Figure, ...] = ()
+    packages: tuple[tuple[int, ...], ...] = ()
+    link_gb_per_s: Figure | None = None
+    mix_gb_per_s: Mapping[str, float] = field(default_factory=dict)
+    parallel_accesses: Figure | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
     measured: Measured = Measured()
 
     def __post_init__(self) -> None:
@@ -102,8 +119,8 @@ class MachineFile:
             raise ValueError(
                 "latency_ns: a row for every node, and in it a figure for every node, are needed"
             )
-        if not all(latency > 0 for row in self.latency_ns for latency in row):
-            raise ValueError("latency_ns: a latency is more than 0")
+        if not all(_makes_sense(latency) for row in self.latency_ns for latency in row):
+            raise ValueError("latency_ns: a latency is more than 0, and a range goes upwards")
         if not all(size.isdecimal() and int(size) for size in self.move_ns):
             raise ValueError("move_ns: page sizes in bytes are needed, as in 4096: 1240")
         if not all(price > 0 for price in self.move_ns.values()) or (self.call_ns or 0) < 0:
@@ -111,6 +128,43 @@ class MachineFile:
         if not 0 <= (self.memory_share or 0) <= 1:
             raise ValueError("memory_share: a share is between 0 and 1")
         self._check_nodes()
+        self._check_load()
+
+    @property
+    def idle_ns(self) -> Matrix:
+        """The latencies; of a range the middle."""
+        return tuple(tuple(map(middle, row)) for row in self.latency_ns)
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """Name what is given as a range, since nobody has published it."""
+        figures = {
+            "latency_ns": [cell for row in self.latency_ns for cell in row],
+            "controller_gb_per_s": self.controller_gb_per_s,
+            "link_gb_per_s": [self.link_gb_per_s],
+            "parallel_accesses": [self.parallel_accesses],
+        }
+        return tuple(key for key, cells in figures.items() if any(isinstance(cell, tuple) for cell in cells))
+
+    def _check_load(self) -> None:
+        nodes = sorted(node for package in self.packages for node in package)
+        if self.packages and nodes != list(range(len(self.latency_ns))):
+            raise ValueError("packages: every row of latency_ns is needed once, counted from 0")
+        if len(self.controller_gb_per_s) not in (0, len(self.latency_ns)):
+            raise ValueError("controller_gb_per_s: a figure for every node is needed")
+        figures = *self.controller_gb_per_s, self.link_gb_per_s, self.parallel_accesses
+        if not all(_makes_sense(each) for each in figures if each is not None):
+            raise ValueError(
+                "controller_gb_per_s, link_gb_per_s, parallel_accesses: more than 0, and a range goes upwards"
+            )
+        if not all(_SHARE.fullmatch(share) and gb > 0 for share, gb in self.mix_gb_per_s.items()):
+            raise ValueError(
+                "mix_gb_per_s: a share from 0 to 1 and a bandwidth are needed, as in 0.25: 208.3"
+            )
+        if self.mix_gb_per_s and "0" not in self.mix_gb_per_s:
+            raise ValueError("mix_gb_per_s: what reads alone give, 0, is needed")
+        if unknown := set(self.sources) - {each.name for each in fields(self)}:
+            raise ValueError(f"sources: {min(unknown)} is no key of a machine file")
 
     def _check_nodes(self) -> None:
         nodes = len(self.latency_ns)
@@ -119,6 +173,16 @@ class MachineFile:
             raise ValueError(
                 "bandwidth: as many rows, and in each as many figures, as latency_ns has are needed"
             )
+
+
+def middle(figure: Figure) -> float:
+    """Give a figure, or the middle of its range."""
+    return sum(figure) / 2 if isinstance(figure, tuple) else figure
+
+
+def _makes_sense(figure: Figure) -> bool:
+    low, high = figure if isinstance(figure, tuple) else (figure, figure)
+    return 0 < low <= high
 
 
 def read(path: Path) -> MachineFile:

@@ -34,11 +34,12 @@ _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?
 _UNAMBIGUOUS: Final = "true, false, a plain decimal number, or text in quotes"
 _DISPUTED: Final = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "null"))
 _A_MAPPING: Final = "a mapping of keys to values"
-_TYPE_NAMES: Final = {
+_TYPE_NAMES: Final[Mapping[Any, str]] = {
     bool: "true or false",
     float: "a number",
     int: "a whole number",
     str: "text",
+    tuple[float, float]: "a list of two numbers",
     type(None): "nothing",
 }
 
@@ -233,9 +234,9 @@ def _allowed(hint: Any) -> str:
         return _one_of(str(member.value) for member in hint)
     if get_origin(hint) is Literal:
         return _one_of(get_args(hint))
-    if get_args(hint):
-        return " or ".join(_allowed(each) for each in get_args(hint))
-    return _TYPE_NAMES.get(hint, str(hint))
+    if hint in _TYPE_NAMES:
+        return _TYPE_NAMES[hint]
+    return " or ".join(map(_allowed, get_args(hint))) or str(hint)
 
 
 def _one_of(names: Iterable[str]) -> str:

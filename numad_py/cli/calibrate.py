@@ -136,7 +136,7 @@ def told(machine: MachineFile, output: Path) -> Iterator[Table | str]:
 
 
 def _matrices(machine: MachineFile) -> Iterator[tuple[str, Known]]:
-    yield "idle latency, ns", machine.latency_ns
+    yield "idle latency, ns", machine.idle_ns
     for where, bandwidth in (("", machine.bandwidth), (", all nodes at once", machine.bandwidth_together)):
         yield f"read{where}, GB/s", bandwidth.read_gb_per_s
         yield f"write{where}, GB/s", bandwidth.write_gb_per_s

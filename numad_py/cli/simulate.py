@@ -4,8 +4,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from numad_py import profiles, trace
+from numad_py import machines, profiles, trace
 from numad_py.model import Tick
 from numad_py.policies.hold import Hold
 from numad_py.roles import Policy
@@ -31,6 +32,12 @@ class Replayed:
     path: Path
     header: trace.Header
     scores: dict[str, Score]
+
+
+def _version(kernel: str) -> str:
+    if kernel and not cost.version_of(kernel):
+        raise typer.BadParameter(f"found {kernel!r}, a version as in 6.1 is needed")
+    return kernel
 
 
 def simulate(
@@ -53,6 +60,14 @@ def simulate(
             help="Latencies and prices of a machine, as in sim/machines/. Default: published figures.",
         ),
     ] = None,
+    kernel: Annotated[
+        str,
+        typer.Option(
+            metavar="VERSION",
+            callback=_version,
+            help="Moving costs what it does under this kernel, as in 6.1. Default: the trace's own.",
+        ),
+    ] = "",
     deadline_s: Annotated[
         float,
         typer.Option("--deadline", metavar="SECONDS", min=0, help="How long moves of one turn may take."),
@@ -68,7 +83,21 @@ def simulate(
     recorded policy put the pages plays no part after a process's first look.
     """
     names = policy or ["default", "interleave"]
-    replayed = [_replayed(path, names, machine, deadline_s=deadline_s, lenient=lenient) for path in traces]
+    if machine and (ranges := machines.read(machine).ranges):
+        print(
+            f"numad-py: {machine}: nobody has published {', '.join(ranges)}: the middle of each range is used",
+            file=sys.stderr,
+        )
+    replayed = [
+        _replayed(
+            path,
+            names,
+            partial(cost.prices_for, machine=machine, kernel=kernel),
+            deadline_s=deadline_s,
+            lenient=lenient,
+        )
+        for path in traces
+    ]
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(list(map(_values, replayed)))).decode())
         return
@@ -77,16 +106,19 @@ def simulate(
 
 
 def _replayed(
-    path: Path, names: list[str], machine: Path | None, *, deadline_s: float, lenient: bool
+    path: Path,
+    names: list[str],
+    prices_for: Callable[[trace.Header], cost.Prices],
+    *,
+    deadline_s: float,
+    lenient: bool,
 ) -> Replayed:
     policies = _policies(names)
     try:
         header, ticks = trace.read(path, lenient=lenient, on_damage=_tell)
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
-    scores = replay.scores(
-        _with_progress(ticks, path), policies, cost.prices_for(header, machine), deadline_s=deadline_s
-    )
+    scores = replay.scores(_with_progress(ticks, path), policies, prices_for(header), deadline_s=deadline_s)
     if not scores[report.BASELINE].ticks:
         raise trace.TraceError(path, 1, "there is no tick after the header")
     return Replayed(path, header, scores)

@@ -140,7 +140,7 @@ class Scorer:
         self._sums.ticks += 1
         self._sums.elapsed_s += elapsed_s
         use = self._users.look(tick.snapshot)
-        self._add_accesses(use)
+        self._add_accesses(use, elapsed_s)
         self._add_local_share(tick.snapshot, use, elapsed_s)
         self._add_moves(tick, use, elapsed_s)
 
@@ -180,10 +180,10 @@ class Scorer:
             for cgroup_id, job in judged.items()
         }
 
-    def _add_accesses(self, use: Use) -> None:
+    def _add_accesses(self, use: Use, elapsed_s: float) -> None:
         """Add CPU time, the part of it that reached for another node, and what it waited for memory."""
-        latency_ns = self._prices.latency_ns
-        slower = use.page_share @ (latency_ns / np.diag(latency_ns)[:, None]).T
+        latency_ns = self._prices.loaded_ns(use.cpu_s, use.page_share, elapsed_s)
+        slower = use.page_share @ (latency_ns / np.diag(self._prices.latency_ns)[:, None]).T
         homeless = use.page_share.sum(axis=1) == 0  # nothing resident: taken for local
         slower[homeless] = 1.0
         remote = np.where(homeless[:, None], 0.0, 1 - use.page_share)

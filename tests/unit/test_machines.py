@@ -21,6 +21,12 @@ FULL = replace(
     bandwidth=Bandwidth(((112.8, 34.3), (None, None)), ((60.0, 20.0), (None, None))),
     bandwidth_together=Bandwidth(copy_gb_per_s=((1.0, 2.0), (3.0, 4.0))),
     loaded_latency=(LoadedLatency(0, 1, (1.5, 30.0), (140.0, 250.0)),),
+    controller_gb_per_s=((90.0, 120.0), 100.0),
+    packages=((0,), (1,)),
+    link_gb_per_s=(30.0, 60.0),
+    mix_gb_per_s={"0": 220.0, "0.25": 200.5, "1": 110.0},
+    parallel_accesses=8.0,
+    sources={"link_gb_per_s": "unknown: nobody told"},
     measured=Measured(
         at="2026-11-20 20:30 UTC",
         by="numad-py 0.1.0 calibrate",
@@ -65,6 +71,14 @@ def test_a_file_that_is_there_is_overwritten_when_told_and_not_otherwise(tmp_pat
     assert machines.read(path) == FULL
 
 
+def test_the_middle_stands_for_a_range_of_latencies():
+    machine = replace(SMALL, latency_ns=((80.0, (120.0, 140.0)), (131.0, 81.0)))
+
+    assert machine.idle_ns == ((80.0, 130.0), (131.0, 81.0))
+    assert machine.ranges == ("latency_ns",)
+    assert FULL.ranges == ("controller_gb_per_s", "link_gb_per_s")
+
+
 def test_a_row_of_a_matrix_is_a_line():
     assert "\n- [80.0, 130.0]\n- [131.5, 81.0]\n" in machines.render(SMALL)
 
@@ -84,6 +98,15 @@ def test_a_row_of_a_matrix_is_a_line():
             "loaded_latency:\n  - {initiator: 0, target: 1, gb_per_s: [-1], latency_ns: [1]}\n",
             "a load not less",
         ),
+        ("controller_gb_per_s: [1]\n", "a figure for every node"),
+        ("controller_gb_per_s: [1, [3, 2]]\n", "a range goes upwards"),
+        ("link_gb_per_s: [1, 2, 3]\n", "a list of two numbers"),
+        ("parallel_accesses: 0\n", "more than 0"),
+        ("packages: [[0]]\n", "every row of latency_ns is needed once"),
+        ("packages: [[0, 1], [1]]\n", "every row of latency_ns is needed once"),
+        ("mix_gb_per_s: {half: 20}\n", "a share from 0 to 1"),
+        ("mix_gb_per_s: {0.5: 20}\n", "what reads alone give"),
+        ("sources: {speed: me}\n", "speed is no key"),
         ("call_ns: -1\n", "a price is more than 0"),
         ("measured:\n  doubts: none\n", "a list"),
     ],

@@ -92,6 +92,20 @@ def test_a_machine_file_changes_what_time_is_modelled(tmp_path):
     assert near["policies"]["hold"]["modelled_s"] < far["policies"]["hold"]["modelled_s"]
 
 
+def test_figures_that_nobody_has_published_are_named(tmp_path):
+    guessed, measured = (
+        ran(
+            short(tmp_path / f"{name}.jsonl"),
+            "--machine",
+            ROOT / "sim" / "machines" / f"two-socket-{name}.yaml",
+        ).stderr
+        for name in ("epyc-7742", "xeon-e5-2680-v3")
+    )
+
+    assert "nobody has published latency_ns, controller_gb_per_s, link_gb_per_s" in guessed
+    assert "nobody has published parallel_accesses" in measured
+
+
 def test_a_machine_with_other_nodes_is_refused(tmp_path):
     machine = ROOT / "sim" / "machines" / "cxl-beside-two-sockets.yaml"
 
@@ -108,6 +122,24 @@ def test_a_measured_price_in_the_header_is_used(tmp_path):
         return replayed["policies"]["default"]["moving_s"]
 
     assert moving_s(5000.0) == pytest.approx(2 * moving_s(2500.0), rel=1e-3)
+
+
+def test_moving_costs_what_it_does_under_the_kernel_that_is_asked_for(tmp_path):
+    path = short(tmp_path / "a.jsonl")
+
+    new, old = (
+        figures(path, "--policy", "default", "--kernel", kernel)[0]["policies"]["default"]
+        for kernel in ("6.3", "5.15.0")
+    )
+
+    assert old["moved_bytes"] == new["moved_bytes"]
+    assert old["moving_s"] > 3 * new["moving_s"] > 0
+
+
+def test_a_kernel_that_is_no_version_is_a_mistake_in_the_command(tmp_path):
+    result = ran(short(tmp_path / "a.jsonl"), "--kernel", "new", fails=True)
+
+    assert (result.exit_code, "a version as in 6.1 is needed" in result.output) == (2, True)
 
 
 def test_a_shorter_deadline_moves_more_slowly(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from numad_py.model import Ending, Held, Mempolicy, Outcome, Refusal, RegionKind
 from numad_py.sim.cost import Prices
+from numad_py.sim.load import Machine
 from numad_py.sim.score import Scorer
 from tests.builders import job, move, process, regions, tick, topology
 
@@ -43,6 +44,17 @@ def test_modelled_time_waits_for_remote_memory_only_in_its_memory_share():
     score = scored(*looks(process(pages={1: 10}, cpu_s={0: 8.0})))
 
     assert score.modelled_s == pytest.approx(8 * 0.5 + 8 * 0.5 * 2)
+
+
+def test_modelled_time_waits_longer_for_memory_that_many_use():
+    idle_ns = PRICES.latency_ns
+    limited = Machine(idle_ns, np.full(2, 1.0), np.full((2, 2), np.inf), np.arange(2))
+    scorer = Scorer(replace(PRICES, machine=limited))
+    for one in looks(process(pages={0: 10}, cpu_s={0: 8.0}), process(pages={0: 10}, cpu_s={0: 80.0})):
+        scorer.add(one)
+
+    # 80 CPU seconds in 10 s wait half their time for 64 bytes in 100 ns: 2.56 GB/s are asked of 1 GB/s.
+    assert scorer.score.modelled_s == pytest.approx(8 + 80 * 2.56, rel=1e-3)
 
 
 def test_a_process_without_pages_reaches_for_nothing_remote():
