@@ -21,6 +21,7 @@ _LINE_BYTES = 1 << 30
 
 
 _GO_ON = "--lenient goes on behind it, at the next keyframe"
+_READ_BEFORE = "--lenient reads what is before it"
 _GIVE_UP = "without its header nothing in it can be read: take another copy, or record again"
 
 
@@ -65,8 +66,8 @@ class Passed:
     def sentences(self) -> list[str]:
         """One for each kind of damage, with the first place."""
         return [
-            f"{gap.path}: passed over for {kind.value}: {self._lines[kind]} lines in {self._places[kind]} places,"
-            f" the first at line {gap.line}: {gap.why}"
+            f"{gap.path}, line {gap.line}: {gap.why};"
+            f" passed over for {kind.value}, all in all: places {self._places[kind]}, lines {self._lines[kind]}"
             for kind, gap in self._first.items()
         ]
 
@@ -147,7 +148,8 @@ def _strict(trace: _Opened, decoder: Decoder) -> Iterator[Tick]:
     for number, line in trace.lines:
         tick = _decoded(decoder, line, ignored)
         if isinstance(tick, Damage):
-            raise TraceError(trace.path, number, str(tick), tick.remedy or _GO_ON) from tick
+            remedy = _READ_BEFORE if tick.kind is Kind.CUT else _GO_ON
+            raise TraceError(trace.path, number, str(tick), remedy) from tick
         yield tick
 
 

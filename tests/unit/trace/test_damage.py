@@ -313,7 +313,7 @@ def test_what_was_passed_over_is_counted_by_kind(path):
         "impossible value": {"places": 1, "lines": 2, "first_line": 6},
     }
     assert passed.sentences[0] == (
-        f"{path}: passed over for clock: 4 lines in 2 places, the first at line 3: time stands still at 0.0 s"
+        f"{path}, line 3: time stands still at 0.0 s; passed over for clock, all in all: places 2, lines 4"
     )
 
 
