@@ -11,9 +11,7 @@ from numad_py.model import REGION_COLUMNS, Ints, ProcessKey, Topology
 from numad_py.trace import wire
 from numad_py.trace.wire import Damage, Kind
 
-# A process is read at least once a minute while the daemon keeps its budget; a ring begins in the midst of things.
-_BEFORE_THE_TRACE_S = 600.0
-_LATE_S = 10.0  # ticks of 10 ms are rounded, and a look takes a while
+_LATE_S = 600.0  # a process may be known to the daemon that long before its first tick that can be read
 _PAGE_BYTES = REGION_COLUMNS.index("page_bytes")
 _PAGES = REGION_COLUMNS.index("pages")
 
@@ -39,28 +37,34 @@ def check_pages(table: Ints, most_bytes: int) -> None:
 
 
 class CpuTime:
-    """Remembers when each process's threads were read, since when they can have used that much."""
+    """Remembers since when each process was looked at, the longest that a thread of it can have run.
+
+    It may be told late, and all at once: threads that use little of their process's time are not read at every look.
+    """
 
     def __init__(self) -> None:
-        self._began_s: float | None = None
-        self._read_s: dict[ProcessKey, float] = {}
+        self._since_s: dict[ProcessKey, float] | None = None
 
     def check(self, line: wire.Tick) -> None:
-        """Raise Damage where a thread used more than twice the time that went by."""
-        if self._began_s is None:
-            self._began_s = line.time_s - _BEFORE_THE_TRACE_S
-        read_s = {}
-        for job in line.jobs:
-            for process in job.processes:
-                key = ProcessKey(process.key.pid, process.key.start_ticks)
-                since_s = self._read_s.get(key, self._began_s)
-                used_s = max(process.threads.cpu_s, default=0.0)
-                if used_s > 2 * (line.time_s - since_s) + _LATE_S:
-                    raise Damage(
-                        f"a thread of process {key.pid} used {used_s:g} s of CPU in {line.time_s - since_s:g} s"
-                    )
-                read_s[key] = line.time_s if used_s else since_s
-        self._read_s = read_s if line.keyframe else self._read_s | read_s
+        """Raise Damage where a thread used more than the time that went by."""
+        processes = [process for job in line.jobs for process in job.processes]
+        if self._since_s is None:
+            # A daemon tells of no thread at its first look. Where one is told of, these are later ones, as in a
+            # ring, and all that is known is that the clock began with the machine.
+            later = any(process.threads.tid for process in processes)
+            first_s, known = 0.0 if later else line.time_s, {}
+        else:
+            first_s, known = line.time_s, self._since_s
+        since_s = {}
+        for process in processes:
+            key = ProcessKey(process.key.pid, process.key.start_ticks)
+            since_s[key] = known.get(key, first_s)
+            used_s, most_s = max(process.threads.cpu_s, default=0.0), line.time_s - since_s[key] + _LATE_S
+            if used_s > most_s:
+                raise Damage(
+                    f"a thread of process {key.pid} used {used_s:g} s of CPU in {most_s:g} s at most"
+                )
+        self._since_s = since_s
 
 
 def check_clock(time_s: float, before_s: float) -> None:
