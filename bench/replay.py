@@ -46,7 +46,8 @@ def main():
         )
         print("ten million rows, CPU time of one million:")
         quick = compare_times(ten, 10)
-        print("one million rows:")
+        print(f"times decoding, decoding included, median of {ROUNDS} rounds: at most {RATIO_ALLOWED}")
+        print("one million rows, from the start of all moves, not held to that:")
         compare_times(million, 1)
         return int(not (compare_peaks(million, ten) and quick))
 
@@ -67,9 +68,6 @@ def compare_times(path, millions):
     }
     for name, times in taken.items():
         print(f"{name:12} {statistics.median(times) / millions * 1e3:6.1f} ms   {ratio[name]:5.2f}")
-    print(
-        f"times decoding, decoding included, median of {ROUNDS} interleaved rounds: at most {RATIO_ALLOWED}"
-    )
     return max(ratio.values()) <= RATIO_ALLOWED
 
 
