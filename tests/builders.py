@@ -197,6 +197,7 @@ def plain(value):
 
 SLOTS = 4
 counts = st.integers(0, 1 << 40)
+page_counts = st.integers(0, 64)  # of 2 MiB at most, for no region may hold more than the machine
 seconds = st.floats(0, 1e9)
 names = (st.binary(max_size=15) | st.sampled_from([rb"python3", rb"a\x2db", rb"\xff"])).map(os.fsdecode)
 keys = st.builds(ProcessKey, st.integers(1, 3), st.integers(0, 1))
@@ -219,7 +220,7 @@ def drawn_topologies(draw):
         nodes=tuple(
             replace(
                 node,
-                gpu=draw(st.booleans()),
+                gpu=node.id > min(ids) and draw(st.booleans()),
                 tier=draw(told),
                 read_latency_ns=draw(told),
                 read_mb_per_s=draw(told),
@@ -250,7 +251,7 @@ def drawn_regions(draw, on=TWO_NODES):
         mempolicy=draw(columns(st.sampled_from([int(mempolicy) for mempolicy in Mempolicy]), rows)),
         mapmax=draw(columns(few, rows)),
         anon_pages=draw(columns(few, rows)),
-        pages=draw(columns(few | counts, rows * nodes)).reshape(rows, nodes),
+        pages=draw(columns(few | page_counts, rows * nodes)).reshape(rows, nodes),
     )
 
 
@@ -262,7 +263,7 @@ def drawn_threads(draw):
     return Threads(
         draw(columns(counts, length)),
         draw(columns(cpus, length)),
-        draw(columns(seconds, length, np.float64)),
+        draw(columns(st.floats(0, 1), length, np.float64)),
     )
 
 
@@ -328,7 +329,7 @@ def drawn_jobs(on=TWO_NODES):
 
 def drawn_snapshots(on=TWO_NODES, time_s=seconds):
     """Draw one look at a machine with that topology."""
-    memory = st.builds(NodeMemory, *[columns(counts, len(on.nodes))] * 7)
+    memory = st.builds(NodeMemory, *[columns(st.integers(0, GIB), len(on.nodes))] * 7)
     skipped = st.lists(st.builds(Skipped, keys, names, names), max_size=2).map(tuple)
     jobs = st.lists(drawn_jobs(on), max_size=2).map(tuple)
     cost = st.builds(LookCost, seconds, seconds, st.lists(keys, max_size=2).map(tuple), seconds)
@@ -388,5 +389,5 @@ def drawn_ticks(draw, on=TWO_NODES, time_s=seconds):
 def drawn_runs(draw, max_ticks=4):
     """Draw the ticks of one run on one machine, in order of time."""
     on = draw(drawn_topologies())
-    times = sorted(draw(st.lists(seconds, max_size=max_ticks)))
+    times = sorted(draw(st.lists(seconds, max_size=max_ticks, unique=True)))
     return [draw(drawn_ticks(on, st.just(time_s))) for time_s in times]

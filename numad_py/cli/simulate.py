@@ -32,6 +32,7 @@ class Replayed:
     path: Path
     header: trace.Header
     scores: dict[str, Score]
+    passed: trace.Passed
 
 
 def _version(kernel: str) -> str:
@@ -73,7 +74,7 @@ def simulate(
         typer.Option("--deadline", metavar="SECONDS", min=0, help="How long moves of one turn may take."),
     ] = replay.DEADLINE_S,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Go on behind damage, at the next keyframe.")
+        bool, typer.Option("--lenient", help="Go on behind damage, and count what was passed over.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, for machines.")] = False,
 ) -> None:
@@ -113,15 +114,16 @@ def _replayed(
     deadline_s: float,
     lenient: bool,
 ) -> Replayed:
-    policies = _policies(names)
+    policies, passed = _policies(names), trace.Passed()
     try:
-        header, ticks = trace.read(path, lenient=lenient, on_damage=_tell)
+        header, ticks = trace.read(path, lenient=lenient, on_damage=passed)
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
     scores = replay.scores(_with_progress(ticks, path), policies, prices_for(header), deadline_s=deadline_s)
+    _tell(path, header, passed)
     if not scores[report.BASELINE].ticks:
-        raise trace.TraceError(path, 1, "there is no tick after the header")
-    return Replayed(path, header, scores)
+        raise trace.TraceError(path, 1, "there is no tick that can be read behind the header", "record again")
+    return Replayed(path, header, scores, passed)
 
 
 def _policies(names: list[str]) -> dict[str, Policy]:
@@ -130,10 +132,12 @@ def _policies(names: list[str]) -> dict[str, Policy]:
     return chosen | {name: profiles.build(profiles.load(name)) for name in names if name != report.BASELINE}
 
 
-def _tell(gap: trace.Gap) -> None:
-    print(
-        f"numad-py: {gap.path}, line {gap.line}: {gap.why}; lines passed over: {gap.lines}", file=sys.stderr
-    )
+def _tell(path: Path, header: trace.Header, passed: trace.Passed) -> None:
+    for sentence in passed.sentences:
+        print(f"numad-py: {sentence}", file=sys.stderr)
+    if header.ignored:
+        names = ", ".join(header.ignored)
+        print(f"numad-py: {path}: columns of a later version, not looked at: {names}", file=sys.stderr)
 
 
 def _with_progress(ticks: Iterator[Tick], path: Path) -> Iterator[Tick]:
@@ -169,4 +173,5 @@ def _values(replayed: Replayed) -> dict[str, Any]:
         "kernel": replayed.header.kernel,
         "nodes": len(replayed.header.topology.nodes),
         "policies": report.values(replayed.scores),
+        "passed_over": replayed.passed.values,
     }

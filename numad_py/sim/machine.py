@@ -43,7 +43,7 @@ class _Placed:
     def at(rows: Rows, pages: Ints) -> "_Placed":
         pages = np.asfortranarray(pages)  # as in a trace: adding up columns takes a quarter of the time
         pages.setflags(write=False)
-        return _Placed(rows, replace(rows.recorded, pages=pages))
+        return _Placed(rows, _with_pages(rows.recorded, pages))
 
 
 class ReplayedMachine(Sensor, Actuator, Clock):
@@ -175,6 +175,20 @@ class ReplayedMachine(Sensor, Actuator, Clock):
             pages = placed.regions.pages - flow.leaving + flow.arriving
             self._put(move.process, _Placed.at(placed.rows, pages), placed)
         return outcome
+
+
+def _with_pages(regions: Regions, pages: Ints) -> Regions:
+    """Do what replace() does, in a third of the time."""
+    return Regions(
+        regions.start,
+        regions.end,
+        regions.page_bytes,
+        regions.kind,
+        regions.mempolicy,
+        regions.mapmax,
+        regions.anon_pages,
+        pages,
+    )
 
 
 def _with_regions(process: Process, regions: Regions) -> Process:

@@ -63,7 +63,7 @@ def carry_out(
     """Say what becomes of a wish with that much room by node and that much moving time left."""
     cover = _cover(move, regions)
     wished = _flow(move, regions.pages, cover.pages, index_of)
-    if left_ns <= prices.call_ns and wished.pages.any():
+    if left_ns <= prices.call_ns and wished.leaving.any():
         none = np.zeros_like(wished.leaving)
         return Outcome(Ending.DEADLINE), Flow(none, none)
     # Since Linux 2.6.18 move_pages(2) answers EACCES for a page that several processes map, without MPOL_MF_MOVE_ALL.
@@ -92,6 +92,23 @@ def carry_out(
 
 
 def _cover(move: MovePages, regions: Regions) -> _Cover:
+    rows = np.searchsorted(regions.start, move.start)
+    rows = rows[: np.searchsorted(rows, len(regions))]
+    whole = np.array_equal(regions.start[rows], move.start) and np.array_equal(regions.end[rows], move.end)
+    return _cover_of_rows(rows, regions) if whole else _cover_of_ranges(move, regions)
+
+
+def _cover_of_rows(rows: Ints, regions: Regions) -> _Cover:
+    """Cover whole rows, as most wishes do, in a fifth of the time."""
+    if len(rows) == len(regions):
+        return _Cover(regions.start, regions.end, regions.pages.sum(axis=1))
+    low, high, pages = regions.end.copy(), regions.start.copy(), np.zeros(len(regions), np.int64)
+    low[rows], high[rows] = regions.start[rows], regions.end[rows]
+    pages[rows] = regions.pages[rows].sum(axis=1)
+    return _Cover(low, high, pages)
+
+
+def _cover_of_ranges(move: MovePages, regions: Regions) -> _Cover:
     ranges, rows, shared = overlaps(move.start, move.end, regions.start, regions.end)
     low, high = regions.end.copy(), regions.start.copy()
     np.minimum.at(low, rows, np.maximum(move.start[ranges], regions.start[rows]))
@@ -113,13 +130,18 @@ def _flow(move: MovePages, pages: Ints, covered: Ints, index_of: Mapping[int, in
     concerned = may_leave.copy()
     concerned[targets] = len(targets) > 1  # with one target, what is there already has arrived
     within = pages * concerned
-    within = apportion(within, np.minimum(within.sum(axis=1), covered))
+    held = within.sum(axis=1)
+    if (held > covered).any():
+        held = np.minimum(held, covered)
+        within = apportion(within, held)
     share = np.zeros_like(within)
     turn = len(targets) - 1 - np.arange(len(targets))
-    share[:, targets] = (within.sum(axis=1)[:, None] + turn) // len(targets)
+    share[:, targets] = (held[:, None] + turn) // len(targets)
     leaving = np.where(may_leave, np.maximum(within - share, 0), 0)
-    arriving = apportion(np.maximum(share - within, 0), leaving.sum(axis=1))
-    return Flow(leaving, arriving)
+    arriving = np.maximum(share - within, 0)
+    if not concerned[~may_leave].any():  # then as much arrives as leaves
+        return Flow(leaving, arriving)
+    return Flow(leaving, apportion(arriving, leaving.sum(axis=1)))
 
 
 def _rooms(wanted: Flow, page_bytes: Ints, room_bytes: Ints) -> Iterator[tuple[Ending, Ints, int]]:
@@ -129,6 +151,9 @@ def _rooms(wanted: Flow, page_bytes: Ints, room_bytes: Ints) -> Iterator[tuple[E
 
 def _as_far_as_possible(wanted: Flow, caps: list[tuple[Ending, Ints, int]]) -> tuple[Flow, Ending, int]:
     """Give what moves within all caps, what stopped it, and the row where: the number of rows if nothing did."""
+    caps = [(ending, cost, cap) for ending, cost, cap in caps if cost.sum() > cap]
+    if not caps:
+        return wanted, Ending.DONE, len(wanted.pages)
     parts = np.stack([_affordable(cost, cap) for _, cost, cap in caps])
     moved = wanted.part(_whole_pages(wanted.pages, parts.min(axis=0)))
     short = np.flatnonzero(moved.pages < wanted.pages)

@@ -5,7 +5,7 @@
 from numad_py.trace.anonymise import Anonymiser
 from numad_py.trace.files import RingWriter, Writer, ring_segments
 from numad_py.trace.header import Header
-from numad_py.trace.reader import Gap, TraceError, read
+from numad_py.trace.reader import Gap, Passed, TraceError, read
 from numad_py.trace.ticks import AnotherTopology
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "AnotherTopology",
     "Gap",
     "Header",
+    "Passed",
     "RingWriter",
     "TraceError",
     "Writer",

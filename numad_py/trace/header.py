@@ -2,6 +2,7 @@
 
 """What a trace says of itself before its first tick."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ import msgspec
 from numad_py import __version__
 from numad_py.model import Topology
 from numad_py.trace import wire
-from numad_py.trace.wire import Damage
+from numad_py.trace.wire import Damage, Kind
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Header:
     """Where, when, and how a trace was recorded.
 
     ``boot_id`` and ``clock`` say which ticks may follow each other; ``sources``
-    names what was read (``numa_maps``, ``memory.numa_stat``, ...);
+    names what was read (``numa_maps``, ``memory.numa_stat``, ...); ``ignored``
+    are columns of a later minor version, which this one passes over;
     ``move_4k_page_ns`` is what moving one 4 KiB page took on this machine, if
     that was measured.
     """
@@ -33,6 +35,7 @@ class Header:
     anonymised: bool = False
     move_4k_page_ns: float | None = None
     tool_version: str = __version__
+    ignored: tuple[str, ...] = ()
 
     def follows(self, other: "Header") -> bool:
         """Tell whether ticks under this header may follow those under the other."""
@@ -41,6 +44,9 @@ class Header:
 
 class _Version(msgspec.Struct, tag_field="type", tag="header"):
     version: int
+    tool_version: str = "that"
+    minor: int = 0
+    columns_added: list[str] = []
 
 
 def line_of(header: Header) -> bytes:
@@ -58,16 +64,17 @@ def line_of(header: Header) -> bytes:
             keyframe_every=header.keyframe_every,
             anonymised=header.anonymised,
             move_4k_page_ns=header.move_4k_page_ns,
+            minor=wire.MINOR,
         )
     )
 
 
 def header_of(line: bytes) -> Header:
     """Give the header that the line holds; raises Damage."""
-    _check_version(line)
-    read = wire.decoded(line)
+    ignored = _columns_ignored(line)
+    read = wire.decoded(line, ignored)
     if not isinstance(read, wire.Header):
-        raise Damage("the first line is not a header")
+        raise Damage("the first line is not a header", Kind.HEADER)
     return Header(
         topology=_topology_from_wire(read.topology),
         kernel=read.kernel,
@@ -79,16 +86,23 @@ def header_of(line: bytes) -> Header:
         anonymised=read.anonymised,
         move_4k_page_ns=read.move_4k_page_ns,
         tool_version=read.tool_version,
+        ignored=tuple(sorted(ignored)),
     )
 
 
-def _check_version(line: bytes) -> None:
+def _columns_ignored(line: bytes) -> frozenset[str]:
+    """Give the columns of a later minor version; raises Damage for another version."""
     try:
-        version = msgspec.json.decode(line, type=_Version).version
+        told = msgspec.json.decode(line, type=_Version)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return  # whatever is wrong with the line, it is not the version
-    if version != wire.VERSION:
-        raise Damage(f"version {version} is not understood, only version {wire.VERSION} is")
+        return frozenset()  # whatever is wrong with the line, it is not the version
+    if told.version != wire.VERSION:
+        raise Damage(
+            f"version {told.version} is not understood, only version {wire.VERSION} is",
+            Kind.HEADER,
+            f"read it with the numad-py that wrote it ({told.tool_version})",
+        )
+    return wire.unknown(told.columns_added) if told.minor > wire.MINOR else frozenset()
 
 
 def _topology_to_wire(topology: Topology) -> wire.Topology:
@@ -97,8 +111,16 @@ def _topology_to_wire(topology: Topology) -> wire.Topology:
 
 def _topology_from_wire(read: wire.Topology) -> Topology:
     ids = [node.id for node in read.nodes]
-    if ids != sorted(set(ids)):
-        raise Damage(f"node ids do not ascend: {ids}")
+    if not any(node.total_bytes and not node.gpu for node in read.nodes):
+        raise Damage("no node has memory", Kind.HEADER)
+    if len(ids) != len(set(ids)):
+        raise Damage(f"a node is there twice: {ids}", Kind.HEADER)
+    if ids != sorted(ids):
+        raise Damage(f"node ids do not ascend: {ids}", Kind.HEADER)
     if {len(read.distances), *map(len, read.distances)} != {len(ids)}:
-        raise Damage(f"distances are not a square of {len(ids)} nodes")
+        raise Damage(f"distances are not a square of {len(ids)} nodes", Kind.HEADER)
+    cpus = Counter(cpu for node in read.nodes for cpu in node.cpus)
+    twice = [cpu for cpu, times in cpus.items() if times > 1]
+    if twice:
+        raise Damage(f"CPU {min(twice)} is there twice", Kind.HEADER)
     return msgspec.convert(read, Topology, from_attributes=True)

@@ -2,8 +2,9 @@
 
 """Read a trace as a stream: every tick, or the sentence that says what is wrong and where."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -13,17 +14,22 @@ from numad_py.trace.compression import decompressed
 from numad_py.trace.files import ring_segments
 from numad_py.trace.header import Header, header_of
 from numad_py.trace.ticks import Decoder
-from numad_py.trace.wire import Damage
+from numad_py.trace.wire import Damage, Kind
 
 # A hostile file could be one endless line. 10,000 processes with 1,000 regions are half of this.
 _LINE_BYTES = 1 << 30
 
 
-class TraceError(ValueError):
-    """A trace is damaged, or not one that this version understands."""
+_GO_ON = "--lenient goes on behind it, at the next keyframe"
+_READ_BEFORE = "--lenient reads what is before it"
+_GIVE_UP = "without its header nothing in it can be read: take another copy, or record again"
 
-    def __init__(self, path: Path, line: int, what: str) -> None:
-        super().__init__(f"{path}, line {line}: {what}")
+
+class TraceError(ValueError):
+    """A trace is damaged, or not one that this version understands; ``remedy`` is what to do."""
+
+    def __init__(self, path: Path, line: int, what: str, remedy: str = "") -> None:
+        super().__init__(f"{path}, line {line}: {what}" + (f"; {remedy}" if remedy else ""))
         self.path = path
         self.line = line
         self.what = what
@@ -31,12 +37,47 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True)
 class Gap:
-    """Lines that a lenient reading passed over, from ``line`` on, and what was wrong with the first."""
+    """Lines that a lenient reading passed over, from ``line`` on, and what was wrong with the first.
+
+    Lines that are lost without a trace are not among ``lines``.
+    """
 
     path: Path
     line: int
     lines: int
+    kind: Kind
     why: str
+
+
+class Passed:
+    """Counts by kind what a lenient reading passed over; called as its ``on_damage``."""
+
+    def __init__(self) -> None:
+        self._places: Counter[Kind] = Counter()
+        self._lines: Counter[Kind] = Counter()
+        self._first: dict[Kind, Gap] = {}
+
+    def __call__(self, gap: Gap) -> None:
+        self._places[gap.kind] += 1
+        self._lines[gap.kind] += gap.lines
+        self._first.setdefault(gap.kind, gap)
+
+    @property
+    def sentences(self) -> list[str]:
+        """One for each kind of damage, with the first place."""
+        return [
+            f"{gap.path}, line {gap.line}: {gap.why};"
+            f" passed over for {kind.value}, all in all: places {self._places[kind]}, lines {self._lines[kind]}"
+            for kind, gap in self._first.items()
+        ]
+
+    @property
+    def values(self) -> dict[str, dict[str, int]]:
+        """The same by kind, for machines."""
+        return {
+            kind.value: {"places": self._places[kind], "lines": self._lines[kind], "first_line": gap.line}
+            for kind, gap in self._first.items()
+        }
 
 
 _Report = Callable[[Gap], None] | None  # None: damage raises
@@ -53,16 +94,17 @@ def read(
 
     The path of a ring gives its newest boot, all segments as one. Damage raises
     TraceError, at once or while the ticks are drawn; a lenient reading tells
-    ``on_damage`` and goes on at the next keyframe, but needs a whole header.
-    Raises OSError where no file can be opened.
+    ``on_damage`` and goes on with the next line that surely follows, at the latest
+    the next keyframe, but needs a whole header. Raises OSError where no file can be opened.
     """
     report = on_damage if lenient else None
     traces = list(_opened_all(path, report))
     if not traces:
-        raise TraceError(path, 1, "no segment of this ring begins with a whole header")
+        raise TraceError(path, 1, "no segment of this ring begins with a whole header", _GIVE_UP)
     newest = traces[-1].header
     run = list(takewhile(lambda trace: newest.follows(trace.header), reversed(traces)))[::-1]
-    return run[0].header, _ticks(run, report)
+    ignored = {name for trace in run for name in trace.header.ignored}
+    return replace(run[0].header, ignored=tuple(sorted(ignored))), _ticks(run, report)
 
 
 @dataclass(frozen=True)
@@ -82,16 +124,16 @@ def _opened_all(path: Path, report: _Report) -> Iterator[_Opened]:
         except TraceError as error:
             if report is None or len(parts) == 1:
                 raise
-            report(Gap(part, error.line, sum(1 for _ in _lines(part)), error.what))
+            report(Gap(part, error.line, sum(1 for _ in _lines(part)), Kind.HEADER, error.what))
 
 
 def _opened(path: Path) -> _Opened:
     lines = _lines(path)
-    number, first = next(lines, (1, Damage("the file is empty")))
+    number, first = next(lines, (1, Damage("the file is empty", Kind.HEADER)))
     try:
         return _Opened(path, header_of(_whole(first)), lines)
     except Damage as damage:
-        raise TraceError(path, number, str(damage)) from damage
+        raise TraceError(path, number, str(damage), damage.remedy or _GIVE_UP) from damage
 
 
 def _ticks(run: list[_Opened], report: _Report) -> Iterator[Tick]:
@@ -102,37 +144,41 @@ def _ticks(run: list[_Opened], report: _Report) -> Iterator[Tick]:
 
 
 def _strict(trace: _Opened, decoder: Decoder) -> Iterator[Tick]:
+    ignored = frozenset(trace.header.ignored)
     for number, line in trace.lines:
-        tick = _decoded(decoder, line)
+        tick = _decoded(decoder, line, ignored)
         if isinstance(tick, Damage):
-            raise TraceError(trace.path, number, str(tick)) from tick
+            remedy = _READ_BEFORE if tick.kind is Kind.CUT else _GO_ON
+            raise TraceError(trace.path, number, str(tick), remedy) from tick
         yield tick
 
 
 def _lenient(trace: _Opened, decoder: Decoder, report: Callable[[Gap], None]) -> Iterator[Tick]:
+    ignored = frozenset(trace.header.ignored)
     first = number = 1
     why: Damage | None = None
     for number, line in trace.lines:
-        tick = _decoded(decoder, line)
+        tick = _decoded(decoder, line, ignored, after_damage=why is not None)
         if isinstance(tick, Damage):
             first, why = (number, tick) if why is None else (first, why)
-            decoder.forget()
-            tick = _decoded(decoder, line)  # a keyframe needs nothing that came before
+            tick = _decoded(decoder, line, ignored, after_damage=True)
         if isinstance(tick, Tick):
             if why is not None:
-                report(Gap(trace.path, first, number - first, str(why)))
+                report(Gap(trace.path, first, number - first, why.kind, str(why)))
             why = None
             yield tick
     if why is not None:
-        report(Gap(trace.path, first, number + 1 - first, str(why)))
+        report(Gap(trace.path, first, number + 1 - first, why.kind, str(why)))
 
 
-def _decoded(decoder: Decoder, line: bytes | Damage) -> Tick | Damage:
+def _decoded(
+    decoder: Decoder, line: bytes | Damage, ignored: frozenset[str], *, after_damage: bool = False
+) -> Tick | Damage:
     try:
-        read = wire.decoded(_whole(line))
+        read = wire.decoded(_whole(line), ignored)
         if isinstance(read, wire.Header):
-            return Damage("a header in the middle of a trace")
-        return decoder.tick(read)
+            return Damage("a header in the middle of a trace", Kind.ORDER)
+        return decoder.tick(read, after_damage=after_damage)
     except Damage as damage:
         return damage
 
@@ -156,7 +202,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | Damage]]:
                     yield number, b"".join(parts)
                     number, parts, length = number + 1, [part], len(part)
                 if length > _LINE_BYTES:
-                    raise Damage(f"a line longer than {_LINE_BYTES} bytes")  # noqa: TRY301
+                    raise Damage(f"a line longer than {_LINE_BYTES} bytes", Kind.CUT)  # noqa: TRY301
             if any(parts):
                 yield number, b"".join(parts)
         except Damage as damage:

@@ -26,9 +26,9 @@ from numad_py.model import (
     Threads,
     Tick,
 )
-from numad_py.trace import accesses, regions, wire
+from numad_py.trace import accesses, plausible, regions, wire
 from numad_py.trace.header import Header
-from numad_py.trace.wire import Damage, column, escaped, unescaped
+from numad_py.trace.wire import Damage, Kind, column, escaped, unescaped
 
 _NODE_MEMORY = wire.NodeMemory.__struct_fields__
 _COUNTERS = wire.JobCounters.__struct_fields__
@@ -134,21 +134,25 @@ class Decoder:
         self._nodes = len(header.topology.nodes)
         self._next: int | None = 0
         self._time_s = -math.inf
+        self._most_bytes = 0
+        self._cpu_time = plausible.CpuTime()
         self._known: dict[ProcessKey, tuple[Ints, Regions]] = {}
+        self._before: dict[ProcessKey, tuple[Ints, Regions]] = {}
 
     def begin(self) -> None:
         """Go on with the first tick of the next file."""
         self._next = 0
 
-    def forget(self) -> None:
-        """Go on at the next keyframe, after damage."""
-        self._next = None
+    def tick(self, line: wire.Tick, *, after_damage: bool = False) -> Tick:
+        """Give the line's tick; raises Damage for one that cannot follow those before.
 
-    def tick(self, line: wire.Tick) -> Tick:
-        """Give the line's tick; raises Damage for one that cannot follow those before."""
-        self._check(line)
+        That changes nothing, or leaves only a keyframe to go on at. One needs nothing that came
+        before, and ``after_damage`` its number need not follow either.
+        """
+        self._check(line, after_damage=after_damage)
+        self._next = None  # should anything below be damaged, half of what is known is of this tick
         if line.keyframe:
-            self._known = {}
+            self._before, self._known = self._known, {}
         snapshot = Snapshot(
             time_s=line.time_s,
             topology=self._topology,
@@ -160,21 +164,25 @@ class Decoder:
             ),
             cost=_cost_from_wire(line.cost),
         )
+        self._before = {}
         outcomes = tuple(_outcome_from_wire(outcome) for outcome in line.outcomes)
         self._next, self._time_s = line.number + 1, line.time_s
         return Tick(snapshot, _plan_from_wire(line.plan), outcomes)
 
-    def _check(self, line: wire.Tick) -> None:
+    def _check(self, line: wire.Tick, *, after_damage: bool) -> None:
         if self._next is None and not line.keyframe:
-            raise Damage("no keyframe since the damage before")
-        if self._next is not None and line.number != self._next:
-            raise Damage(f"tick {line.number} where tick {self._next} belongs")
+            raise Damage("no keyframe since the damage before", Kind.ORDER)
+        goes_on = after_damage and line.keyframe
+        if self._next is not None and line.number != self._next and not goes_on:
+            raise Damage(f"tick {line.number} where tick {self._next} belongs", Kind.ORDER)
         if line.number == 0 and not line.keyframe:
-            raise Damage("the first tick is not a keyframe")
-        if line.time_s < self._time_s:
-            raise Damage(f"time goes back from {self._time_s} s to {line.time_s} s")
+            raise Damage("the first tick is not a keyframe", Kind.ORDER)
+        plausible.check_clock(line.time_s, self._time_s)
         if len(line.outcomes) != len(line.plan.moves):
             raise Damage(f"{len(line.outcomes)} outcomes for {len(line.plan.moves)} moves")
+        self._most_bytes = plausible.machine_bytes(self._topology, line.memory)
+        plausible.check_memory(line.memory, self._most_bytes)
+        self._cpu_time.check(line)
 
     def _by_node(self, values: list[int], name: str) -> Ints:
         return column(values, np.int64, self._nodes, name)
@@ -210,6 +218,10 @@ class Decoder:
     def _regions(self, key: ProcessKey, read: wire.Process) -> Regions:
         if read.regions is not None:
             table = regions.table_of(read.regions, self._nodes)
+            before = self._before.get(key)
+            if before is not None and read.changes is None and np.array_equal(before[0], table):
+                self._known[key] = before  # whole again, but unchanged: no reader need look twice
+                return before[1]
         elif key not in self._known:
             raise Damage(f"process {key.pid} has no regions here, and none since the last keyframe")
         else:
@@ -218,6 +230,7 @@ class Decoder:
                 return now
         if read.changes is not None:
             table = regions.changed(table, read.changes)
+        plausible.check_pages(table, self._most_bytes)
         now = regions.regions_of(table)
         self._known[key] = table, now
         return now

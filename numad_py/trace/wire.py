@@ -3,7 +3,8 @@
 """The lines of a trace, as strict types: what may stand in a file, and nothing else."""
 
 import re
-from typing import Annotated, Literal, TypeVar
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from numad_py.model import AccessSource, DeviceKind, Ending, PlacementSource, Reason, Refusal
 
 VERSION: Literal[0] = 0
+MINOR = 0  # grows with each column that is added; a reader ignores those that it does not know
 ZERO = 0.0  # msgspec leaves out a number only if it is the very object that is the default
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -20,8 +22,31 @@ Column = list[Count]
 Number = TypeVar("Number", np.int64, np.uint64, np.float64)
 
 
+# Beyond what any clock or machine reaches, and far below where sums and products of them overflow.
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+Amount = Annotated[float, Meta(ge=0, le=1e24)]
+Bytes = Annotated[int, Meta(ge=0, le=1 << 52)]
+PageBytes = Annotated[int, Meta(ge=1, le=1 << 52)]
+
+
+class Kind(StrEnum):
+    """What kind of damage it is, to be counted by."""
+
+    LINE = "unreadable line"
+    VALUE = "impossible value"
+    CLOCK = "clock"
+    ORDER = "lost or repeated line"
+    HEADER = "header"
+    CUT = "cut file"
+
+
 class Damage(ValueError):
-    """What a line says, or how it says it, cannot be."""
+    """What a line says, or how it says it, cannot be; ``remedy`` where there is one of its own."""
+
+    def __init__(self, what: str, kind: Kind = Kind.VALUE, remedy: str = "") -> None:
+        super().__init__(what)
+        self.kind = kind
+        self.remedy = remedy
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +62,7 @@ class Node(Part, frozen=True, omit_defaults=True):
 
     id: Count
     cpus: Cpus
-    total_bytes: Count
+    total_bytes: Bytes
     gpu: bool = False
     tier: Count | None = None
     read_latency_ns: Count | None = None
@@ -58,9 +83,9 @@ class Topology(Part, frozen=True, omit_defaults=True):
     ``sockets``, ``llcs`` and ``cores`` are the CPUs that each of them holds.
     """
 
-    nodes: Annotated[list[Node], Meta(min_length=1)]
+    nodes: list[Node]
     distances: list[Column]
-    page_bytes: Annotated[int, Meta(gt=0, le=2**63 - 1)]
+    page_bytes: PageBytes
     sockets: list[Cpus] = []
     llcs: list[Cpus] = []
     cores: list[Cpus] = []
@@ -69,8 +94,8 @@ class Topology(Part, frozen=True, omit_defaults=True):
     devices: list[Device] = []
 
 
-class Header(Part, frozen=True, tag_field="type", tag="header"):
-    """The first line."""
+class Header(Part, frozen=True, omit_defaults=True, tag_field="type", tag="header"):
+    """The first line; ``columns_added`` since minor version 0 have names that no other field has."""
 
     version: Literal[0]
     tool_version: str
@@ -78,11 +103,13 @@ class Header(Part, frozen=True, tag_field="type", tag="header"):
     kernel: str
     boot_id: str
     clock: Literal["CLOCK_MONOTONIC", "simulated"]
-    started_unix_s: float
+    started_unix_s: Annotated[float, Meta(ge=-1e12, le=1e12)]
     sources: list[str]
     keyframe_every: Annotated[int, Meta(ge=1)]
     anonymised: bool
-    move_4k_page_ns: Annotated[float, Meta(ge=0)] | None
+    move_4k_page_ns: Annotated[float, Meta(ge=0, le=1e12)] | None
+    minor: Count = 0
+    columns_added: list[str] = []
 
 
 class Key(Part, frozen=True, array_like=True):
@@ -97,7 +124,7 @@ class Regions(Part, frozen=True):
 
     start: Column
     end: Column
-    page_bytes: Column
+    page_bytes: list[PageBytes]
     kind: list[Annotated[int, Meta(ge=0, le=3)]]
     mempolicy: list[Annotated[int, Meta(ge=0, le=6)]]
     mapmax: Column
@@ -126,7 +153,7 @@ class Threads(Part, frozen=True):
 
     tid: Column
     cpu: Column
-    cpu_s: list[float]
+    cpu_s: list[Seconds]
 
 
 class ThreadGroup(Part, frozen=True):
@@ -134,7 +161,7 @@ class ThreadGroup(Part, frozen=True):
 
     node: Count | None
     tid: Column
-    cpu_s: list[float]
+    cpu_s: list[Seconds]
 
 
 class Accesses(Part, frozen=True):
@@ -146,7 +173,7 @@ class Accesses(Part, frozen=True):
     end: Column
     counts: list[Column]
     checks: Count | None
-    period_s: float
+    period_s: Seconds
 
 
 class Process(Part, frozen=True, omit_defaults=True):
@@ -156,12 +183,12 @@ class Process(Part, frozen=True, omit_defaults=True):
     comm: str
     nodes_allowed: Column
     threads: Threads
-    placement_age_s: float | None
+    placement_age_s: Seconds | None
     regions: Regions | None = None
     changes: Changes | None = None
-    cpu_age_s: float | None = ZERO
+    cpu_age_s: Seconds | None = ZERO
     placement_source: PlacementSource = PlacementSource.NUMA_MAPS
-    placement_error_share: float = ZERO
+    placement_error_share: Amount = ZERO
     gpus: list[str] = []
     accesses: Accesses | None = None
 
@@ -176,11 +203,11 @@ class JobMemory(Part, frozen=True):
 class JobCounters(Part, frozen=True):
     """What counters say of a job; ``counts`` by event name."""
 
-    period_s: float
-    counts: dict[str, float]
-    local_accesses: float | None
-    remote_accesses: float | None
-    stall_share: float | None
+    period_s: Seconds
+    counts: dict[str, Amount]
+    local_accesses: Amount | None
+    remote_accesses: Amount | None
+    stall_share: Amount | None
     memory_bound: bool | None
     verified: bool
 
@@ -199,7 +226,7 @@ class Job(Part, frozen=True, omit_defaults=True):
 class NodeMemory(Part, frozen=True):
     """Every node's memory, as columns by node."""
 
-    total_bytes: Column
+    total_bytes: list[Bytes]
     free_bytes: Column
     high_watermark_bytes: Column
     file_bytes: Column
@@ -222,7 +249,7 @@ class Move(Part, frozen=True):
     process: Key
     start: Column
     end: Column
-    page_bytes: Column
+    page_bytes: list[PageBytes]
     sources: Column
     targets: Column
     limit_bytes: Count
@@ -254,18 +281,18 @@ class Outcome(Part, frozen=True):
     stayed_start: Column
     stayed_end: Column
     reached: Count
-    took_s: float
-    call_s: list[float]
+    took_s: Seconds
+    call_s: list[Seconds]
     detail: str
 
 
 class LookCost(Part, frozen=True, omit_defaults=True):
     """What looking took of the daemon's CPU time, and what was put off."""
 
-    cpu_s: float
-    core_share: float
+    cpu_s: Seconds
+    core_share: Amount
     postponed: list[Key]
-    investigation_cpu_s: float = ZERO
+    investigation_cpu_s: Seconds = ZERO
 
 
 class Tick(Part, frozen=True, omit_defaults=True, tag_field="type", tag="tick"):
@@ -273,7 +300,7 @@ class Tick(Part, frozen=True, omit_defaults=True, tag_field="type", tag="tick"):
 
     number: Count
     keyframe: bool
-    time_s: float
+    time_s: Seconds
     memory: NodeMemory
     jobs: list[Job]
     skipped: list[Skipped]
@@ -298,12 +325,27 @@ def encoded(line: Header | Tick) -> bytes:
     return _encoder.encode(line) + b"\n"
 
 
-def decoded(line: bytes) -> Header | Tick:
-    """Give what the line says; raises Damage and nothing else."""
+def decoded(line: bytes, ignored: frozenset[str] = frozenset()) -> Header | Tick:
+    """Give what the line says, without the fields of these names; raises Damage and nothing else."""
     try:
+        if ignored:
+            return msgspec.convert(_without(ignored, msgspec.json.decode(line)), Header | Tick)
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise Damage(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Damage(str(error), Kind.LINE) from error
+
+
+def unknown(names: list[str]) -> frozenset[str]:
+    """Give those of the names that no field here has."""
+    return frozenset(names).difference(*(part.__struct_fields__ for part in Part.__subclasses__()))
+
+
+def _without(names: frozenset[str], value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(names, part) for key, part in value.items() if key not in names}
+    return [_without(names, part) for part in value] if isinstance(value, list) else value
 
 
 def check_length(values: list[int] | list[float], length: int, name: str) -> None:

@@ -160,7 +160,10 @@ def test_damage_is_told_with_its_line_and_lenient_goes_on(tmp_path):
     lenient = ran(path, "--lenient")
 
     assert "3 ticks" in lenient.stdout
-    assert "line 5" in lenient.stderr
+    assert "line 5: JSON is malformed" in lenient.stderr
+    assert "passed over for unreadable line, all in all: places 1, lines 1\n" in lenient.stderr
+    (replayed,) = figures(path, "--lenient")
+    assert replayed["passed_over"] == {"unreadable line": {"places": 1, "lines": 1, "first_line": 5}}
 
 
 def test_a_trace_without_ticks_is_told(tmp_path):

@@ -62,7 +62,10 @@ def a_run():
         skipped=[Skipped(one.key, "acme-daemon", f"cannot read /proc/{PID}/numa_maps of acme-daemon")],
     )
     held = [Held(one.key, 4096, Refusal.RATE)]
-    return [tick(looked, moves=[move(one)], outcomes=[stuck], held=held)] * 3
+    return [
+        tick(replace(looked, time_s=time_s), moves=[move(one)], outcomes=[stuck], held=held)
+        for time_s in (5.0, 6.0, 7.0)
+    ]
 
 
 def text_of(path, run, anonymiser):

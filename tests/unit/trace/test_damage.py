@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numad_py.trace import Header, TraceError, Writer, read
-from numad_py.trace.reader import Gap
+from numad_py.trace import Gap, Header, Passed, TraceError, Writer, read
+from numad_py.trace.wire import Kind
 from tests.builders import TWO_NODES, move, process, regions, snapshot, tick
 
 HEADER = Header(TWO_NODES, "6.1.0", "5b0e", 1.7e9, keyframe_every=3)
@@ -62,7 +62,9 @@ def error(path):
 def test_the_error_is_one_sentence_with_the_line_number(path):
     change(path, 4, lambda line: line.update(tim_s=1))
 
-    assert str(error(path)) == f"{path}, line 4: Object contains unknown field `tim_s`"
+    assert str(error(path)) == (
+        f"{path}, line 4: Object contains unknown field `tim_s`; --lenient goes on behind it, at the next keyframe"
+    )
 
 
 def test_ticks_before_the_damage_are_given(path):
@@ -96,6 +98,24 @@ def test_ticks_before_the_damage_are_given(path):
         (lambda line: line["plan"]["moves"][0].update(reason="whim"), "reason"),
         (lambda line: line["plan"]["moves"][0]["end"].pop(), "end has 1 values where 2 belong"),
         (lambda line: line.update(time_s=1.5), "time goes back from 2.0 s to 1.5 s"),
+        (lambda line: line.update(time_s=2.0), "time stands still at 2.0 s"),
+        (lambda line: line.update(time_s=-1.0), "`float` >= 0.0"),
+        (lambda line: line.update(time_s=1e300), "<= 1000000000000.0"),
+        (lambda line: line["memory"]["free_bytes"].__setitem__(0, 1 << 40), "free_bytes of 1099511627776 on"),
+        (lambda line: line["memory"]["total_bytes"].__setitem__(0, 1 << 60), "total_bytes"),
+        (
+            lambda line: process_of(line)["regions"]["pages"][1].__setitem__(0, 1 << 62),
+            "a region of [0-9]+ resident bytes on a machine of 2147483648 bytes",
+        ),
+        (lambda line: process_of(line)["regions"]["page_bytes"].__setitem__(0, 0), ">= 1"),
+        (
+            lambda line: process_of(line).update(threads={"tid": [7], "cpu": [0], "cpu_s": [2000.0]}),
+            "a thread of process 1000 used 2000 s of CPU in 603 s at most",
+        ),
+        (
+            lambda line: process_of(line).update(threads={"tid": [7], "cpu": [0], "cpu_s": [-0.5]}),
+            "`float` >= 0.0",
+        ),
         (lambda line: line.update(time_s=float("nan")), "malformed"),
         (lambda line: line.update(number=4), "tick 4 where tick 3 belongs"),
         (lambda line: line.update(type="tock"), "tock"),
@@ -162,7 +182,13 @@ def test_new_regions_may_not_begin_where_one_is(path):
         (lambda line: line.update(version=7, more=1), "version 7 is not understood, only version 0 is"),
         (lambda line: line.update(version=-1), "version -1 is not understood"),
         (lambda line: line.update(type="tick"), "time_s|unknown field"),
-        (lambda line: line["topology"]["nodes"].clear(), "length >= 1"),
+        (lambda line: line["topology"]["nodes"].clear(), "no node has memory"),
+        (lambda line: [node.update(gpu=True) for node in line["topology"]["nodes"]], "no node has memory"),
+        (lambda line: line["topology"]["nodes"][1].update(id=0), r"a node is there twice: \[0, 0\]"),
+        (lambda line: line["topology"]["nodes"][1].update(cpus=[1, 2]), "CPU 1 is there twice"),
+        (lambda line: line["topology"]["nodes"][1].update(cpus=[2, 2]), "CPU 2 is there twice"),
+        (lambda line: line["topology"].update(page_bytes=0), "page_bytes"),
+        (lambda line: line.update(started_unix_s=1e300), "started_unix_s"),
         (lambda line: line["topology"]["nodes"].reverse(), r"do not ascend: \[1, 0\]"),
         (lambda line: line["topology"]["distances"].pop(), "not a square of 2 nodes"),
         (lambda line: line["topology"]["distances"][1].pop(), "not a square of 2 nodes"),
@@ -181,7 +207,8 @@ def test_a_header_that_cannot_be_is_told_at_once(path, edit, what, lenient):
 def test_a_file_that_begins_with_a_tick_has_no_header(path):
     path.write_bytes(path.read_bytes().partition(b"\n")[2])
 
-    assert str(error(path)).endswith("line 1: the first line is not a header")
+    assert error(path).line == 1
+    assert error(path).what == "the first line is not a header"
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -189,7 +216,10 @@ def test_an_empty_file_is_no_trace(tmp_path, ending):
     path = tmp_path / f"trace{ending}"
     path.touch()
 
-    assert str(error(path)).endswith("line 1: the file is empty")
+    assert str(error(path)) == (
+        f"{path}, line 1: the file is empty; "
+        "without its header nothing in it can be read: take another copy, or record again"
+    )
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
@@ -232,6 +262,73 @@ def test_lenient_goes_on_at_the_next_keyframe_and_reports_the_gap(path):
     assert all("time_s" in gap.why for gap in gaps)
 
 
+def ran(cpu_s):
+    return lambda line: process_of(line).update(threads={"tid": [7], "cpu": [0], "cpu_s": [cpu_s]})
+
+
+def test_a_thread_may_have_run_since_its_process_was_seen_first(path):
+    """Threads that use little are not read at every look, and then told of all at once."""
+    change(path, 8, ran(605.0))
+    assert len(times(path)) == 9
+
+    change(path, 8, ran(607.0))
+    assert error(path).what == "a thread of process 1000 used 607 s of CPU in 606 s at most"
+
+
+def test_where_a_ring_begins_a_thread_may_have_run_as_long_as_the_machine(tmp_path):
+    def written(path, cpu_s):
+        with Writer(path, HEADER) as writer:
+            for time_s in (90_000.0, 90_001.0):
+                writer.write(tick(snapshot(time_s, processes=[process(pages={0: 1}, cpu_s={1: cpu_s})])))
+        return path
+
+    assert len(times(written(tmp_path / "a", 80_000.0))) == 2
+    assert error(written(tmp_path / "b", 91_000.0)).line == 2
+
+
+def test_lenient_goes_on_at_once_behind_a_line_that_does_not_belong(path):
+    """The ticks before and behind it have numbers that follow, so nothing is missing."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:4], b"nonsense\n", lines[3], *lines[4:]]))
+    gaps = []
+
+    assert times(path, lenient=True, on_damage=gaps.append) == list(range(9))
+    assert [(gap.line, gap.lines, gap.kind) for gap in gaps] == [(5, 2, Kind.LINE)]
+
+
+def test_lenient_counts_no_keyframe_twice(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], lines[4], *lines[5:]]))
+
+    assert times(path, lenient=True) == list(range(9))
+
+
+def test_lenient_believes_nothing_between_a_tick_that_was_half_read_and_the_next_keyframe(path):
+    """Its number would let the next one follow, but of its processes some are already those of the damaged tick."""
+    change(path, 3, lambda line: process_of(line)["changes"].update(gone=[9]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], lines[2].replace(b"9]", b"0]"), *lines[3:]]))
+
+    assert times(path, lenient=True) == [0, 3, 4, 5, 6, 7, 8]
+
+
+def test_what_was_passed_over_is_counted_by_kind(path):
+    change(path, 3, lambda line: line.update(time_s=0.0))
+    change(path, 6, lambda line: line.pop("time_s"))
+    change(path, 9, lambda line: line.update(time_s=0.5))
+    passed = Passed()
+
+    times(path, lenient=True, on_damage=passed)
+
+    assert passed.values == {
+        "clock": {"places": 2, "lines": 4, "first_line": 3},
+        "impossible value": {"places": 1, "lines": 2, "first_line": 6},
+    }
+    assert passed.sentences[0] == (
+        f"{path}, line 3: time stands still at 0.0 s; passed over for clock, all in all: places 2, lines 4"
+    )
+
+
 def test_lenient_needs_no_one_to_report_to(path):
     change(path, 3, lambda line: line.pop("time_s"))
 
@@ -244,7 +341,7 @@ def test_lenient_reports_lost_lines_before_a_keyframe_and_keeps_the_keyframe(pat
     gaps = []
 
     assert times(path, lenient=True, on_damage=gaps.append) == [0, 3, 4, 5, 6, 7, 8]
-    assert gaps == [Gap(path, 3, 0, "tick 3 where tick 1 belongs")]
+    assert gaps == [Gap(path, 3, 0, Kind.ORDER, "tick 3 where tick 1 belongs")]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -274,9 +371,8 @@ def test_a_cut_in_compressed_data_is_told_even_behind_a_whole_line(tmp_path, end
     writer = Writer(path, HEADER)
     writer.write(look(0))
 
-    assert str(error(path)).endswith(
-        "line 3: the compressed data has no end: the file was cut, or its writer was killed"
-    )
+    assert error(path).line == 3
+    assert error(path).what == "the compressed data has no end: the file was cut, or its writer was killed"
     writer.close()
     assert times(path) == [0]
 
@@ -284,7 +380,7 @@ def test_a_cut_in_compressed_data_is_told_even_behind_a_whole_line(tmp_path, end
 def test_a_cut_line_is_told(path):
     path.write_bytes(path.read_bytes()[:-10])
 
-    assert str(error(path)).endswith("line 10: Input data was truncated")
+    assert (error(path).line, error(path).what) == (10, "Input data was truncated")
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
@@ -292,7 +388,7 @@ def test_concatenated_compressed_files_are_one_stream(tmp_path, ending):
     path = trace(tmp_path / f"trace{ending}", 2)
     path.write_bytes(path.read_bytes() * 2)
 
-    assert str(error(path)).endswith("line 4: a header in the middle of a trace")
+    assert (error(path).line, error(path).what) == (4, "a header in the middle of a trace")
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
@@ -308,7 +404,7 @@ def test_an_endless_line_is_refused(path, monkeypatch):
     with path.open("ab") as file:
         file.write(b" " * 9000)
 
-    assert str(error(path)).endswith("line 11: a line longer than 5000 bytes")
+    assert (error(path).line, error(path).what) == (11, "a line longer than 5000 bytes")
 
 
 def outcome_of_reading(data, ending, lenient):

@@ -160,3 +160,14 @@ def test_a_tick_of_another_topology_is_refused(tmp_path):
 def test_moves_without_outcomes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="0 outcomes for 1 moves"):
         written(tmp_path / "t", [tick(moves=[move(process())], outcomes=[])])
+
+
+def test_regions_that_a_keyframe_only_repeats_are_the_very_ones_of_before(tmp_path):
+    """Long traces take no more memory than short ones, and a replay need not look at them again."""
+    run = [look(1.0, {0: 5}), look(2.0, {0: 5}), look(3.0, {0: 6})]
+
+    _, ticks = read(written(tmp_path / "t", run, replace(HEADER, keyframe_every=1)))
+
+    first, second, third = (each.snapshot.processes[0].regions for each in ticks)
+    assert second is first
+    assert third.pages.tolist() == [[6, 0]]
