@@ -2,9 +2,11 @@
 
 """``numad-py simulate``: tell what other policies would have made of a recorded day."""
 
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,13 +14,15 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from numad_py import profiles, trace
 from numad_py.model import Tick
 from numad_py.policies.hold import Hold
 from numad_py.roles import Policy
-from numad_py.sim import cost, replay, report
+from numad_py.sim import cost, html_page, replay, report
+from numad_py.sim.history import Historian
 from numad_py.sim.score import Score
 
 _QUIET_S = 2.0  # before a progress bar is worth its lines
@@ -26,11 +30,24 @@ _QUIET_S = 2.0  # before a progress bar is worth its lines
 
 @dataclass(frozen=True)
 class Replayed:
-    """One trace's header and its scores by policy."""
+    """One trace's header, its scores by policy, and where a report is wanted its histories."""
 
     path: Path
     header: trace.Header
     scores: dict[str, Score]
+    historians: dict[str, Historian]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What every trace is replayed with."""
+
+    policies: list[str]
+    machine: Path | None
+    deadline_s: float
+    lenient: bool
+    history: bool
+    progress: bool
 
 
 def simulate(
@@ -61,14 +78,26 @@ def simulate(
         bool, typer.Option("--lenient", help="Go on behind damage, at the next keyframe.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, for machines.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Pictures, too: one page that needs no network, over a file that is there."
+        ),
+    ] = None,
 ) -> None:
     """Replay recorded traces under other policies.
 
     They stand beside hold, the policy that does nothing. The guard and the loop are the daemon's own. Of a trace only the demand is replayed: where the
     recorded policy put the pages plays no part after a process's first look.
     """
-    names = policy or ["default", "interleave"]
-    replayed = [_replayed(path, names, machine, deadline_s=deadline_s, lenient=lenient) for path in traces]
+    if html is not None:
+        _refuse_what_is_no_report(html, traces)
+    wanted = _Wanted(
+        policy or ["default", "interleave"], machine, deadline_s, lenient, html is not None, not as_json
+    )
+    replayed = [_replayed(path, wanted) for path in traces]
+    if html is not None:
+        _write(html, html_page.page(list(map(_drawn, replayed))))
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(list(map(_values, replayed)))).decode())
         return
@@ -76,20 +105,24 @@ def simulate(
         Console().print(report.table(_title(each), each.scores))
 
 
-def _replayed(
-    path: Path, names: list[str], machine: Path | None, *, deadline_s: float, lenient: bool
-) -> Replayed:
-    policies = _policies(names)
-    try:
-        header, ticks = trace.read(path, lenient=lenient, on_damage=_tell)
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
-    scores = replay.scores(
-        _with_progress(ticks, path), policies, cost.prices_for(header, machine), deadline_s=deadline_s
-    )
+def _replayed(path: Path, wanted: _Wanted) -> Replayed:
+    policies = _policies(wanted.policies)
+    with _progress(path, shown=wanted.progress) as on_bytes:
+        try:
+            header, ticks = trace.read(path, lenient=wanted.lenient, on_damage=_tell, on_bytes=on_bytes)
+        except OSError as error:
+            raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
+        prices = cost.prices_for(header, wanted.machine)
+        historians = {name: Historian(prices) for name in policies if wanted.history}
+
+        def watch(turn: Mapping[str, Tick]) -> None:
+            for name, historian in historians.items():
+                historian.add(turn[name])
+
+        scores = replay.scores(ticks, policies, prices, deadline_s=wanted.deadline_s, watch=watch)
     if not scores[report.BASELINE].ticks:
         raise trace.TraceError(path, 1, "there is no tick after the header")
-    return Replayed(path, header, scores)
+    return Replayed(path, header, scores, historians)
 
 
 def _policies(names: list[str]) -> dict[str, Policy]:
@@ -104,26 +137,60 @@ def _tell(gap: trace.Gap) -> None:
     )
 
 
-def _with_progress(ticks: Iterator[Tick], path: Path) -> Iterator[Tick]:
-    """Show on a terminal how many ticks are done, once that takes longer than people wait."""
+@contextmanager
+def _progress(path: Path, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how much of a trace is read, once that takes longer than people wait."""
     console, begun_s = Console(stderr=True), time.monotonic()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} ticks"),
-        TimeElapsedColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True)
-    task = progress.add_task(f"replaying {path.name}", total=None)
+    sizes = [part.stat().st_size for part in ([path] if path.exists() else trace.ring_segments(path))]
+    task = progress.add_task(f"replaying {escape(path.name)}", total=sum(sizes))
+
+    def on_bytes(count: int) -> None:
+        progress.advance(task, count)
+        if (
+            shown
+            and console.is_terminal
+            and not progress.live.is_started
+            and time.monotonic() > begun_s + _QUIET_S
+        ):
+            progress.start()
+
     try:
-        for tick in ticks:
-            if console.is_terminal and not progress.live.is_started and time.monotonic() > begun_s + _QUIET_S:
-                progress.start()
-            yield tick
-            progress.advance(task)
+        yield on_bytes
     finally:
         if progress.live.is_started:
             progress.stop()
+
+
+def _refuse_what_is_no_report(html: Path, traces: list[Path]) -> None:
+    """Say before anything is replayed what would go wrong after it."""
+    why = None
+    if html.is_dir():
+        why = "is a directory: name a file"
+    elif not html.parent.is_dir():
+        why = f"there is no directory {html.parent}"
+    elif html.exists() and any(path.exists() and html.samefile(path) for path in traces):
+        why = "is a trace to be replayed: name another file"
+    if why:
+        raise typer.BadParameter(f"{html}: {why}", param_hint="--html")
+
+
+def _write(path: Path, document: str) -> None:
+    """Put the whole file in its place at once, or leave what was there."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("x", encoding="utf-8") as file:
+            file.write(document)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _drawn(replayed: Replayed) -> html_page.Replay:
+    histories = {name: historian.history for name, historian in replayed.historians.items()}
+    return html_page.Replay(_title(replayed), replayed.scores, histories)
 
 
 def _title(replayed: Replayed) -> str:

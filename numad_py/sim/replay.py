@@ -2,7 +2,7 @@
 
 """Replay one trace under any number of policies, side by side, in one pass."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from numad_py import loop
 from numad_py.model import Tick
@@ -43,12 +43,15 @@ def scores(
     prices: Prices,
     *,
     deadline_s: float = DEADLINE_S,
+    watch: Callable[[Mapping[str, Tick]], None] | None = None,
 ) -> dict[str, Score]:
-    """Replay a trace to its end and give each policy's figures."""
+    """Replay a trace to its end and give each policy's figures; ``watch`` sees every turn, too."""
     scorers = {name: Scorer(prices) for name in policies}
     for turn in replay(recorded, policies, prices, deadline_s=deadline_s):
         for name, tick in turn.items():
             scorers[name].add(tick)
+        if watch:
+            watch(turn)
     return {name: scorer.score for name, scorer in scorers.items()}
 
 

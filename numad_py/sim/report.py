@@ -39,14 +39,28 @@ def time_to_baseline(score: Score, baseline: Score) -> float | None:
     return score.modelled_s / baseline.modelled_s if baseline.modelled_s else None
 
 
+def best_first(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """Order policies by modelled time; those that are equal stay as they were given."""
+    return dict(sorted(scores.items(), key=lambda named: named[1].modelled_s))
+
+
+def rows(scores: Mapping[str, Score]) -> list[list[str]]:
+    """Give every figure as words: its name, and then one cell per policy; the baseline must be among them."""
+    return [
+        [label, *(cell(score, scores[BASELINE]) for score in scores.values())]
+        for label, cell in _ROWS.items()
+    ]
+
+
 def table(title: str, scores: Mapping[str, Score]) -> Table:
-    """Lay out one column per policy; the baseline must be among them."""
+    """Lay out one column per policy, the best first; the baseline must be among them."""
+    ranked = best_first(scores)
     drawn = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
     drawn.add_column("policy")
-    for name in scores:
-        drawn.add_column(name, justify="right")
-    for label, cell in _ROWS.items():
-        drawn.add_row(label, *(cell(score, scores[BASELINE]) for score in scores.values()))
+    for name in ranked:
+        drawn.add_column(name, justify="right", overflow="fold")
+    for row in rows(ranked):
+        drawn.add_row(*row)
     return drawn
 
 
