@@ -123,6 +123,7 @@ class Historian:
         self._moves = _Moves()
         self._local = np.zeros((POINTS, 2))  # bytes at home, and all that have a home
         self._jobs: dict[int, _JobSums] = {}
+        self._others = _JobSums(OTHERS, np.zeros((POINTS, 0)))
         self._node_ids: tuple[int, ...] = ()
         self._first_s: float | None = None
         self._time_s = 0.0

@@ -19,11 +19,13 @@ WIDTH: Final = 420
 COLOURS: Final = 8  # more nodes than that begin anew, paler
 STEPS: Final = 8  # of shade
 
-_LEFT, _RIGHT, _TOP, _HEIGHT = 52, 10, 12, 120
+_LEFT, _RIGHT, _TOP, _HEIGHT = 52, 10, 14, 120
 _ROW: Final = 13
 _NAME_SIZE: Final = (50, 16)  # the room a node's name needs
 _AXIS_UNITS: Final = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _LEAST_LABELS: Final = 3
+_LONGEST: Final = 40  # of a policy's name, which may be a path: its end tells it from others
+_LINE_COLOURS: Final = (2, 5, 3, 4, 7)  # so that the first are not taken for nodes
 _UNITS: Final = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "KB"), (1, "B"))  # MB = 2^20
 
 
@@ -73,14 +75,13 @@ def local_shares(name: str, histories: Mapping[str, History]) -> str:
     """Draw the local share of every policy as a line, with its name where it ends."""
     across = _Time(next(iter(histories.values())).edges_s)
     lines = [
-        f'<path class="line s{index % COLOURS}"{_dashed(index)} '
-        f'd="{_line(across.x[:-1], _TOP + _HEIGHT - history.local_share * _HEIGHT)}">'
+        f'<path {_stroke(index)} d="{_line(across.x[:-1], _TOP + _HEIGHT * (1 - history.local_share))}">'
         f"<title>{text(policy)}</title></path>"
         for index, (policy, history) in enumerate(histories.items())
     ]
-    return _picture(
-        _TOP + _HEIGHT + 22, name, [_axes(across, [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")]), *lines]
-    )
+    ends = {policy: _last(history.local_share) for policy, history in histories.items()}
+    axes = _axes(across, [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")])
+    return _picture(_TOP + _HEIGHT + 22, name, [axes, *lines, *_ends(ends)])
 
 
 def swatch(index: int) -> str:
@@ -93,10 +94,7 @@ def swatch(index: int) -> str:
 
 def stroke(index: int) -> str:
     """Draw the line of a policy."""
-    return (
-        f'<svg viewBox="0 0 14 14" aria-hidden="true"><path class="line s{index % COLOURS}"{_dashed(index)} '
-        'd="M0 7h14"/></svg>'
-    )
+    return f'<svg viewBox="0 0 14 14" aria-hidden="true"><path {_stroke(index)} d="M0 7h14"/></svg>'
 
 
 def shade(step: int) -> str:
@@ -250,6 +248,20 @@ def _pale(index: int) -> str:
     return ' fill-opacity=".5"' if index // COLOURS % 2 else ""
 
 
-def _dashed(index: int) -> str:
+def _stroke(index: int) -> str:
+    colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
     dashes = ("", "6 3", "2 3", "8 3 2 3")[index % 4]
-    return f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'class="line s{colour}"' + (f' stroke-dasharray="{dashes}"' if dashes else "")
+
+
+def _last(shares: Floats) -> float:
+    known = shares[np.isfinite(shares)]
+    return float(known[-1]) if len(known) else 0.0
+
+
+def _ends(ends: Mapping[str, float]) -> Iterable[str]:
+    """Write names over the ends of lines, highest first, none on another."""
+    lowest = -_ROW
+    for policy, share in sorted(ends.items(), key=lambda end: -end[1]):
+        lowest = max(lowest + _ROW, round(_TOP + _HEIGHT * (1 - share)) - 4)
+        yield f'<text class="name" x="{WIDTH - _RIGHT}" y="{lowest}" text-anchor="end">{text(policy[-_LONGEST:])}</text>'

@@ -33,12 +33,13 @@ def page(replays: Sequence[Replay]) -> str:
     """Give the whole document."""
     style = resources.files("numad_py.sim").joinpath("page.css").read_text(encoding="utf-8")
     title = ", ".join(replay.title.split(":")[0] for replay in replays)
+    caption = report.CAPTION.replace("`", "")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(title)}: numad-py simulate</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>What other policies would have made of it</h1>\n<p>{text(report.CAPTION)}</p>\n"
+        f"<h1>What other policies would have made of it</h1>\n<p>{text(caption)}</p>\n"
         f"{''.join(map(_replay, replays))}</main>\n</body>\n</html>\n"
     )
 
@@ -54,7 +55,7 @@ def _figures(replay: Replay) -> str:
     return _table(
         "All figures, the shortest modelled time first",
         ["", *replay.scores],
-        report.rows(replay.scores),
+        [row for row in report.rows(replay.scores) if row[0] != report.OVER_TIME],  # which is drawn below
     )
 
 
@@ -62,7 +63,7 @@ def _local_shares(replay: Replay) -> str:
     name = "Local share of the jobs' unbound anonymous memory over time, by policy"
     drawn = figures.local_shares(name, replay.histories)
     return (
-        f'<h3>Local share over time</h3>\n<figure class="wide">{drawn}</figure>\n'
+        f"<h3>Local share over time</h3>\n<figure>{drawn}</figure>\n"
         f"{_key((figures.stroke(index), policy) for index, policy in enumerate(replay.histories))}"
     )
 
@@ -198,8 +199,8 @@ def _moves_of(policy: str, history: History) -> str:
         return f"<p>{text(policy)}: none.</p>\n"
     left_out = f"; the {len(history.moves)} that moved most" if history.decided > len(history.moves) else ""
     return _table(
-        f"{policy}: {history.decided:,} moves{left_out}. What is saved is modelled, as long as the process runs as it "
-        "did when it was moved.",
+        f"{policy}: {history.decided:,} moves{left_out}. What is saved is modelled, and holds while the process runs as it "
+        "did when it was moved; below 0 it is lost.",
         list(_MOVE_COLUMNS),
         [[cell(moved) for cell in _MOVE_COLUMNS.values()] for moved in history.moves],
         words=5,
@@ -233,7 +234,7 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, 
         for row in rows
     )
     return (
-        f'<div class="scroll"><table>\n<caption>{text(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table>\n<caption>{text(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n'
         f"<tbody>\n{body}</tbody>\n</table></div>\n"
     )
 

@@ -12,6 +12,7 @@ from numad_py.sim.score import Score
 from numad_py.sim.timeline import sparkline
 
 BASELINE: Final = "hold"
+OVER_TIME: Final = "local over time"
 DIGITS: Final = 9  # significant ones: enough to compare, and the same on every machine
 CAPTION: Final = (
     "`hold` moves nothing: a time below 1 is shorter than without any moves. Modelled, not measured: remote "
@@ -21,7 +22,7 @@ CAPTION: Final = (
 _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "local at the end": lambda score, _: _share(score.local_share_end),
     "local on average": lambda score, _: _share(score.local_share_mean),
-    "local over time": lambda score, _: sparkline(score.timeline),
+    OVER_TIME: lambda score, _: sparkline(score.timeline),
     "settled, slowest job": lambda score, _: _settled(score),
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
     "modelled time / hold": lambda score, hold: _ratio(time_to_baseline(score, hold)),
