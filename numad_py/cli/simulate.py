@@ -143,17 +143,14 @@ def _progress(path: Path, *, shown: bool) -> Iterator[Callable[[int], None]]:
     console, begun_s = Console(stderr=True), time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True)
-    sizes = [part.stat().st_size for part in ([path] if path.exists() else trace.ring_segments(path))]
-    task = progress.add_task(f"replaying {escape(path.name)}", total=sum(sizes))
+    task = progress.add_task(f"replaying {escape(path.name)}", total=None)
+    shown = shown and console.is_terminal
 
     def on_bytes(count: int) -> None:
         progress.advance(task, count)
-        if (
-            shown
-            and console.is_terminal
-            and not progress.live.is_started
-            and time.monotonic() > begun_s + _QUIET_S
-        ):
+        if shown and not progress.live.is_started and time.monotonic() > begun_s + _QUIET_S:
+            parts = [path] if path.exists() else trace.ring_segments(path)
+            progress.update(task, total=sum(part.stat().st_size for part in parts))
             progress.start()
 
     try:
