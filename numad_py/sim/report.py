@@ -3,13 +3,13 @@
 """Scores for people, as a table, and for machines, as plain values."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from rich.table import Table
 
 from numad_py.sim.score import Score
-from numad_py.sim.timeline import sparkline
+from numad_py.sim.timeline import halved, sparkline
 
 BASELINE: Final = "hold"
 OVER_TIME: Final = "local over time"
@@ -18,6 +18,8 @@ CAPTION: Final = (
     "`hold` moves nothing: a time below 1 is shorter than without any moves. Modelled, not measured: remote "
     "accesses and time come from a cost model, on the demand that the trace recorded."
 )
+
+_ROOMY: Final = 3  # policies that fit a terminal of 80 columns beside sparklines of full length
 
 _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "local at the end": lambda score, _: _share(score.local_share_end),
@@ -56,8 +58,10 @@ def rows(scores: Mapping[str, Score]) -> list[list[str]]:
 def table(title: str, scores: Mapping[str, Score]) -> Table:
     """Lay out one column per policy, the best first; the baseline must be among them."""
     ranked = best_first(scores)
+    if len(ranked) > _ROOMY:
+        ranked = {name: replace(score, timeline=halved(score.timeline)) for name, score in ranked.items()}
     drawn = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
-    drawn.add_column("policy")
+    drawn.add_column("policy", no_wrap=True)
     for name in ranked:
         drawn.add_column(name, justify="right", overflow="fold")
     for row in rows(ranked):

@@ -85,3 +85,14 @@ def test_values_survive_json_and_are_rounded_to_what_is_the_same_everywhere():
     assert read["hold"]["remote_access_share"] == 0.333333333
     assert read["near"]["modelled_time_to_hold"] == float(f"{1 / (0.7 + 0.3 * (1.6 / 3 + 2 / 3)):.9g}")
     assert read["near"]["worst_settle_s"] == 0.0
+
+
+def test_five_policies_fit_a_terminal_of_80_columns_without_a_broken_figure():
+    scores = {name: score({1: 1}, moved_pages=333_568) for name in ("hold", "a", "b", "c", "d")}
+
+    with (console := Console(width=80)).capture() as capture:
+        console.print(report.table("a trace", scores))
+
+    lines = capture.get().splitlines()
+    assert next(line for line in lines if "333,568" in line).count("333,568") == 5
+    assert sum(line.startswith("│") for line in lines) == len(report.rows(scores))
