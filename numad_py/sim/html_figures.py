@@ -38,8 +38,8 @@ def text(value: object) -> str:
 
 
 def size(amount_bytes: float) -> str:
-    """Give bytes in three digits or so."""
-    scale, unit = next(((scale, unit) for scale, unit in _UNITS if amount_bytes >= scale), _UNITS[-1])
+    """Give bytes in three digits, which is what the axes have room for."""
+    scale, unit = next(((scale, unit) for scale, unit in _UNITS if amount_bytes * 1.024 >= scale), _UNITS[-1])
     scaled = amount_bytes / scale
     digits = max(0, 3 - len(f"{int(scaled)}")) if scale > 1 else 0
     return f"{scaled:,.{digits}f} {unit}"

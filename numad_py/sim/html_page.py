@@ -229,7 +229,7 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, 
     )
     body = "".join(
         "<tr>"
-        + "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
+        + "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
         + "</tr>\n"
         for row in rows
     )
@@ -237,6 +237,11 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, 
         f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table>\n<caption>{text(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n'
         f"<tbody>\n{body}</tbody>\n</table></div>\n"
     )
+
+
+def _cell(words: str) -> str:
+    """Let paths be broken behind their slashes only."""
+    return text(words).replace("/", "/<wbr>")
 
 
 def _key(entries: Iterable[tuple[str, str]]) -> str:

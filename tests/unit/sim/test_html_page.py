@@ -17,7 +17,7 @@ from numad_py.sim.history import MOST_JOBS, MOST_MOVES, Historian
 from numad_py.sim.score import Scorer
 from tests.builders import GIB, TWO_NODES, job, move, process, regions, tick, topology
 
-VOID = {"meta"}
+VOID = {"meta", "wbr"}
 HOSTILE = "<script>alert('1')</script>&\"\udcff\x1b[31m\u202e"
 
 
@@ -226,7 +226,14 @@ def test_a_page_of_a_long_and_busy_run_stays_small():
 
 @pytest.mark.parametrize(
     ("amount_bytes", "written"),
-    [(0, "0 B"), (1000, "1,000 B"), (4096, "4.00 KB"), (300 << 20, "300 MB"), (GIB * 3 // 2, "1.50 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1005 << 20, "0.98 GB"),
+        (4096, "4.00 KB"),
+        (300 << 20, "300 MB"),
+        (GIB * 3 // 2, "1.50 GB"),
+    ],
 )
 def test_sizes_are_written_in_three_digits(amount_bytes, written):
     assert html_figures.size(amount_bytes) == written
