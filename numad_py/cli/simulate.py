@@ -81,7 +81,7 @@ def simulate(
     html: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Pictures, too: one page that needs no network, over a file that is there."
+            metavar="FILE", help="Pictures, too: one page that needs no network. Replaces an older file."
         ),
     ] = None,
 ) -> None:
@@ -98,6 +98,10 @@ def simulate(
     replayed = [_replayed(path, wanted) for path in traces]
     if html is not None:
         _write(html, html_page.page(list(map(_drawn, replayed))))
+    _print(replayed, as_json=as_json)
+
+
+def _print(replayed: list[Replayed], *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(list(map(_values, replayed)))).decode())
         return
@@ -175,14 +179,20 @@ def _refuse_what_is_no_report(html: Path, traces: list[Path]) -> None:
 
 def _write(path: Path, document: str) -> None:
     """Put the whole file in its place at once, or leave what was there."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with unfinished.open("x", encoding="utf-8") as file:
+        _put(path.with_name(f".{path.name}.{os.getpid()}"), path, document)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _put(unfinished: Path, path: Path, document: str) -> None:
+    with unfinished.open("x", encoding="utf-8") as file:
+        try:
             file.write(document)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+            file.flush()
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def _drawn(replayed: Replayed) -> html_page.Replay:
