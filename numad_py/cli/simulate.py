@@ -2,24 +2,28 @@
 
 """``numad-py simulate``: tell what other policies would have made of a recorded day."""
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from numad_py import machines, profiles, trace
 from numad_py.model import Tick
 from numad_py.policies.hold import Hold
 from numad_py.roles import Policy
-from numad_py.sim import cost, replay, report
+from numad_py.sim import cost, html_page, replay, report, shipped
+from numad_py.sim import scenario as scenarios
+from numad_py.sim.history import Historian
 from numad_py.sim.score import Score
 
 _QUIET_S = 2.0  # before a progress bar is worth its lines
@@ -27,12 +31,26 @@ _QUIET_S = 2.0  # before a progress bar is worth its lines
 
 @dataclass(frozen=True)
 class Replayed:
-    """One trace's header and its scores by policy."""
+    """One trace's or scenario's header, its scores by policy, and where a report is wanted its histories."""
 
     path: Path
     header: trace.Header
     scores: dict[str, Score]
     passed: trace.Passed
+    historians: dict[str, Historian]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What everything is replayed with."""
+
+    policies: list[str]
+    machine: Path | None
+    kernel: str
+    deadline_s: float
+    lenient: bool
+    history: bool
+    progress: bool
 
 
 def _version(kernel: str) -> str:
@@ -43,10 +61,19 @@ def _version(kernel: str) -> str:
 
 def simulate(
     traces: Annotated[
-        list[Path],
-        typer.Argument(metavar="TRACE", help="What was recorded: .jsonl, .jsonl.gz, .jsonl.zst."),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="TRACE", help="What was recorded: .jsonl, .jsonl.gz, .jsonl.zst.", show_default=False
+        ),
+    ] = None,
     *,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A pathology written down, as in sim/scenarios/, instead of a trace; may be given again.",
+        ),
+    ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,9 +82,9 @@ def simulate(
         ),
     ] = None,
     machine: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE",
+            metavar="NAME|FILE",
             help="Latencies and prices of a machine, as in sim/machines/. Default: published figures.",
         ),
     ] = None,
@@ -77,28 +104,50 @@ def simulate(
         bool, typer.Option("--lenient", help="Go on behind damage, and count what was passed over.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Every figure, for machines.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Pictures, too: one page that needs no network. Replaces an older file."
+        ),
+    ] = None,
 ) -> None:
-    """Replay recorded traces under other policies.
+    """Replay recorded traces, or scenarios, under other policies.
 
     They stand beside hold, the policy that does nothing. The guard and the loop are the daemon's own. Of a trace only the demand is replayed: where the
     recorded policy put the pages plays no part after a process's first look.
     """
-    names = policy or ["default", "interleave"]
+    if not traces and not scenario:
+        raise typer.BadParameter(
+            f"name one, or a --scenario: {', '.join(shipped.names('scenarios'))}", param_hint="TRACE"
+        )
+    if html is not None:
+        _refuse_what_is_no_report(html, traces or [])
+    wanted = _Wanted(
+        policy or ["default", "interleave"],
+        shipped.find("machines", machine) if machine else None,
+        kernel,
+        deadline_s,
+        lenient,
+        html is not None,
+        not as_json,
+    )
+    _tell_of_ranges(wanted.machine)
+    replayed = [_recorded(path, wanted) for path in traces or []]
+    replayed += [_scripted(name, wanted) for name in scenario or []]
+    if html is not None:
+        _write(html, html_page.page(list(map(_drawn, replayed))))
+    _print(replayed, as_json=as_json)
+
+
+def _tell_of_ranges(machine: Path | None) -> None:
     if machine and (ranges := machines.read(machine).ranges):
         print(
             f"numad-py: {machine}: nobody has published {', '.join(ranges)}: the middle of each range is used",
             file=sys.stderr,
         )
-    replayed = [
-        _replayed(
-            path,
-            names,
-            partial(cost.prices_for, machine=machine, kernel=kernel),
-            deadline_s=deadline_s,
-            lenient=lenient,
-        )
-        for path in traces
-    ]
+
+
+def _print(replayed: list[Replayed], *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(list(map(_values, replayed)))).decode())
         return
@@ -106,30 +155,45 @@ def simulate(
         Console().print(report.table(_title(each), each.scores))
 
 
-def _replayed(
-    path: Path,
-    names: list[str],
-    prices_for: Callable[[trace.Header], cost.Prices],
-    *,
-    deadline_s: float,
-    lenient: bool,
-) -> Replayed:
-    policies, passed = _policies(names), trace.Passed()
-    try:
-        header, ticks = trace.read(path, lenient=lenient, on_damage=passed)
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
-    scores = replay.scores(_with_progress(ticks, path), policies, prices_for(header), deadline_s=deadline_s)
+def _recorded(path: Path, wanted: _Wanted) -> Replayed:
+    passed = trace.Passed()
+    with _progress(path, shown=wanted.progress) as on_bytes:
+        try:
+            header, ticks = trace.read(path, lenient=wanted.lenient, on_damage=passed, on_bytes=on_bytes)
+        except OSError as error:
+            raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
+        replayed = _replayed(path, header, ticks, wanted, passed)
     _tell(path, header, passed)
-    if not scores[report.BASELINE].ticks:
+    if not replayed.scores[replay.BASELINE].ticks:
         raise trace.TraceError(path, 1, "there is no tick that can be read behind the header", "record again")
-    return Replayed(path, header, scores, passed)
+    return replayed
+
+
+def _scripted(name: str, wanted: _Wanted) -> Replayed:
+    path = shipped.find("scenarios", name)
+    script = scenarios.read(path)
+    return _replayed(path, script.header(path.stem), scenarios.ticks(script), wanted, trace.Passed())
+
+
+def _replayed(
+    path: Path, header: trace.Header, ticks: Iterator[Tick], wanted: _Wanted, passed: trace.Passed
+) -> Replayed:
+    policies = _policies(wanted.policies)
+    prices = cost.prices_for(header, wanted.machine, wanted.kernel)
+    historians = {name: Historian(prices) for name in policies if wanted.history}
+
+    def watch(turn: Mapping[str, Tick]) -> None:
+        for name, historian in historians.items():
+            historian.add(turn[name])
+
+    scores = replay.scores(ticks, policies, prices, deadline_s=wanted.deadline_s, watch=watch)
+    return Replayed(path, header, scores, passed, historians)
 
 
 def _policies(names: list[str]) -> dict[str, Policy]:
     """Make the policies anew, for each trace has a memory of its own; the baseline is always the first."""
-    chosen: dict[str, Policy] = {report.BASELINE: Hold()}
-    return chosen | {name: profiles.build(profiles.load(name)) for name in names if name != report.BASELINE}
+    chosen: dict[str, Policy] = {replay.BASELINE: Hold()}
+    return chosen | {name: profiles.build(profiles.load(name)) for name in names if name != replay.BASELINE}
 
 
 def _tell(path: Path, header: trace.Header, passed: trace.Passed) -> None:
@@ -140,30 +204,67 @@ def _tell(path: Path, header: trace.Header, passed: trace.Passed) -> None:
         print(f"numad-py: {path}: columns of a later version, not looked at: {names}", file=sys.stderr)
 
 
-def _with_progress(ticks: Iterator[Tick], path: Path) -> Iterator[Tick]:
-    """Show on a terminal how many ticks are done, once that takes longer than people wait."""
+@contextmanager
+def _progress(path: Path, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how much of a trace is read, once that takes longer than people wait."""
     console, begun_s = Console(stderr=True), time.monotonic()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} ticks"),
-        TimeElapsedColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True)
-    task = progress.add_task(f"replaying {path.name}", total=None)
+    task = progress.add_task(f"replaying {escape(path.name)}", total=None)
+    shown = shown and console.is_terminal
+
+    def on_bytes(count: int) -> None:
+        progress.advance(task, count)
+        if shown and not progress.live.is_started and time.monotonic() > begun_s + _QUIET_S:
+            parts = [path] if path.exists() else trace.ring_segments(path)
+            progress.update(task, total=sum(part.stat().st_size for part in parts))
+            progress.start()
+
     try:
-        for tick in ticks:
-            if console.is_terminal and not progress.live.is_started and time.monotonic() > begun_s + _QUIET_S:
-                progress.start()
-            yield tick
-            progress.advance(task)
+        yield on_bytes
     finally:
         if progress.live.is_started:
             progress.stop()
 
 
+def _refuse_what_is_no_report(html: Path, traces: list[Path]) -> None:
+    """Say before anything is replayed what would go wrong after it."""
+    why = None
+    if html.is_dir():
+        why = "is a directory: name a file"
+    elif not html.parent.is_dir():
+        why = f"there is no directory {html.parent}"
+    elif html.exists() and any(path.exists() and html.samefile(path) for path in traces):
+        why = "is a trace to be replayed: name another file"
+    if why:
+        raise typer.BadParameter(f"{html}: {why}", param_hint="--html")
+
+
+def _write(path: Path, document: str) -> None:
+    """Put the whole file in its place at once, or leave what was there."""
+    try:
+        _put(path.with_name(f".{path.name}.{os.getpid()}"), path, document)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _put(unfinished: Path, path: Path, document: str) -> None:
+    with unfinished.open("x", encoding="utf-8") as file:
+        try:
+            file.write(document)
+            file.flush()
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _drawn(replayed: Replayed) -> html_page.Replay:
+    histories = {name: historian.history for name, historian in replayed.historians.items()}
+    return html_page.Replay(_title(replayed), replayed.scores, histories)
+
+
 def _title(replayed: Replayed) -> str:
-    score, nodes = replayed.scores[report.BASELINE], len(replayed.header.topology.nodes)
+    score, nodes = replayed.scores[replay.BASELINE], len(replayed.header.topology.nodes)
     return f"{replayed.path.name}: {nodes} nodes, {score.ticks:,} ticks, {score.elapsed_s:,.0f} s"
 
 

@@ -2,7 +2,8 @@
 
 """Replay one trace under any number of policies, side by side, in one pass."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from numad_py import loop
 from numad_py.model import Tick
@@ -10,8 +11,10 @@ from numad_py.roles import Policy
 from numad_py.sim.cost import Prices
 from numad_py.sim.demand import Recording
 from numad_py.sim.machine import ReplayedMachine
+from numad_py.sim.oracle import Oracle
 from numad_py.sim.score import Score, Scorer
 
+BASELINE = "hold"  # which moves nothing
 DEADLINE_S = 0.5  # of moving in one tick
 
 
@@ -43,13 +46,22 @@ def scores(
     prices: Prices,
     *,
     deadline_s: float = DEADLINE_S,
+    watch: Callable[[Mapping[str, Tick]], None] | None = None,
 ) -> dict[str, Score]:
-    """Replay a trace to its end and give each policy's figures."""
-    scorers = {name: Scorer(prices) for name in policies}
+    """Replay a trace to its end and give each policy's figures; ``watch`` sees every turn, too.
+
+    Where `BASELINE` is among the policies, they know what an oracle would have come to.
+    """
+    scorers, oracle = {name: Scorer(prices) for name in policies}, Oracle(prices)
     for turn in replay(recorded, policies, prices, deadline_s=deadline_s):
         for name, tick in turn.items():
             scorers[name].add(tick)
-    return {name: scorer.score for name, scorer in scorers.items()}
+        if BASELINE in turn:
+            oracle.add(turn[BASELINE])
+        if watch:
+            watch(turn)
+    least_s = oracle.modelled_s if BASELINE in policies else None
+    return {name: dataclasses.replace(scorer.score, least_s=least_s) for name, scorer in scorers.items()}
 
 
 def _loop(

@@ -38,6 +38,7 @@ class Score:
     ``moving_s`` is the CPU time of moving, ``blocked_s`` the time that jobs waited for pages on the move.
     ``held`` counts what the guard held back. ``settle_s`` is by job the time from its first look until
     `SETTLED_SHARE` was local for good; None for never. A job without memory, or that never ran, has none.
+    ``least_s`` is what ``modelled_s`` could have been at the least, as far as an oracle was asked.
     """
 
     ticks: int
@@ -59,6 +60,7 @@ class Score:
     failed_pages: Mapping[str, int]
     settle_s: Mapping[str, float | None]
     timeline: tuple[float | None, ...]
+    least_s: float | None = None
 
     @property
     def remote_access_share(self) -> float | None:

@@ -38,3 +38,12 @@ class Timeline:
 def sparkline(shares: tuple[float | None, ...]) -> str:
     """Draw shares as bars from nothing to full height; a space where there is none."""
     return "".join(" " if share is None else BARS[round(share * (len(BARS) - 1))] for share in shares)
+
+
+def halved(shares: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    """Make one point of every two, for where there is less room."""
+    pairs = (
+        [share for share in shares[first : first + 2] if share is not None]
+        for first in range(0, len(shares), 2)
+    )
+    return tuple(sum(pair) / len(pair) if pair else None for pair in pairs)

@@ -96,11 +96,23 @@ def compressor(path: Path) -> Compressor:
     return _COMPRESSORS.get(path.suffix, _Plain)()
 
 
-def decompressed(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the file's text in pieces; raises Damage behind what could be read."""
-    pieces = iter(lambda: file.read(_CHUNK_BYTES), b"")
+def count_nothing(count: int) -> None:
+    """Do without progress."""
+
+
+def decompressed(
+    file: BinaryIO, path: Path, on_bytes: Callable[[int], None] = count_nothing
+) -> Iterator[bytes]:
+    """Yield the file's text in pieces, and tell how many bytes were read; raises Damage behind what could be."""
+    pieces = _pieces(file, on_bytes)
     stream = _STREAMS.get(path.suffix)
     return pieces if stream is None else _decompressed(pieces, stream)
+
+
+def _pieces(file: BinaryIO, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    while piece := file.read(_CHUNK_BYTES):
+        on_bytes(len(piece))
+        yield piece
 
 
 def _decompressed(pieces: Iterator[bytes], new_stream: Callable[[], _Stream]) -> Iterator[bytes]:

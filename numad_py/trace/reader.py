@@ -10,7 +10,7 @@ from pathlib import Path
 
 from numad_py.model import Tick
 from numad_py.trace import wire
-from numad_py.trace.compression import decompressed
+from numad_py.trace.compression import count_nothing, decompressed
 from numad_py.trace.files import ring_segments
 from numad_py.trace.header import Header, header_of
 from numad_py.trace.ticks import Decoder
@@ -88,17 +88,22 @@ def _ignore(gap: Gap) -> None:
 
 
 def read(
-    path: Path, *, lenient: bool = False, on_damage: Callable[[Gap], None] = _ignore
+    path: Path,
+    *,
+    lenient: bool = False,
+    on_damage: Callable[[Gap], None] = _ignore,
+    on_bytes: Callable[[int], None] = count_nothing,
 ) -> tuple[Header, Iterator[Tick]]:
     """Give a trace's header, and its ticks one by one.
 
     The path of a ring gives its newest boot, all segments as one. Damage raises
     TraceError, at once or while the ticks are drawn; a lenient reading tells
     ``on_damage`` and goes on with the next line that surely follows, at the latest
-    the next keyframe, but needs a whole header. Raises OSError where no file can be opened.
+    the next keyframe, but needs a whole header. ``on_bytes`` is told how many bytes
+    more were read of a file. Raises OSError where no file can be opened.
     """
     report = on_damage if lenient else None
-    traces = list(_opened_all(path, report))
+    traces = list(_opened_all(path, report, on_bytes))
     if not traces:
         raise TraceError(path, 1, "no segment of this ring begins with a whole header", _GIVE_UP)
     newest = traces[-1].header
@@ -116,19 +121,19 @@ class _Opened:
     lines: Iterator[tuple[int, bytes | Damage]]
 
 
-def _opened_all(path: Path, report: _Report) -> Iterator[_Opened]:
+def _opened_all(path: Path, report: _Report, on_bytes: Callable[[int], None]) -> Iterator[_Opened]:
     parts = [path] if path.exists() else ring_segments(path) or [path]
     for part in parts:
         try:
-            yield _opened(part)
+            yield _opened(part, on_bytes)
         except TraceError as error:
             if report is None or len(parts) == 1:
                 raise
-            report(Gap(part, error.line, sum(1 for _ in _lines(part)), Kind.HEADER, error.what))
+            report(Gap(part, error.line, sum(1 for _ in _lines(part, on_bytes)), Kind.HEADER, error.what))
 
 
-def _opened(path: Path) -> _Opened:
-    lines = _lines(path)
+def _opened(path: Path, on_bytes: Callable[[int], None]) -> _Opened:
+    lines = _lines(path, on_bytes)
     number, first = next(lines, (1, Damage("the file is empty", Kind.HEADER)))
     try:
         return _Opened(path, header_of(_whole(first)), lines)
@@ -189,12 +194,12 @@ def _whole(line: bytes | Damage) -> bytes:
     return line
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Damage]]:
+def _lines(path: Path, on_bytes: Callable[[int], None]) -> Iterator[tuple[int, bytes | Damage]]:
     """Yield each line with its number; in the place of one that cannot be had, why, and then no more."""
     number, parts, length = 1, [b""], 0
     with path.open("rb") as file:
         try:
-            for piece in decompressed(file, path):
+            for piece in decompressed(file, path, on_bytes):
                 length += len(piece)
                 first, *others = piece.split(b"\n")
                 parts.append(first)

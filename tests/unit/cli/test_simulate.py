@@ -2,7 +2,14 @@
 
 """``numad-py simulate`` prints one table per trace, and says in one sentence what is wrong with its input."""
 
+import fcntl
 import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -12,12 +19,11 @@ from typer.testing import CliRunner
 from numad_py import trace
 from numad_py.cli.simulate import simulate
 from numad_py.profile import ProfileError
-from numad_py.sim import scenario
+from tests import two_nodes
 from tests.builders import process, tick, topology
 
 ROOT = Path(__file__).parents[3]
-TWO_NODES = scenario.read(ROOT / "sim" / "scenarios" / "two-nodes.yaml")
-HEADER = TWO_NODES.header("two-nodes")
+
 SHIPPED = ROOT / "sim" / "traces" / "two-nodes.jsonl.zst"
 
 
@@ -29,7 +35,7 @@ def ran(*arguments, fails=False):
     return result
 
 
-def written(path, ticks, header=HEADER):
+def written(path, ticks, header=two_nodes.HEADER):
     with trace.Writer(path, header) as writer:
         for each in ticks:
             writer.write(each)
@@ -37,7 +43,7 @@ def written(path, ticks, header=HEADER):
 
 
 def short(path, count=3):
-    return written(path, list(scenario.ticks(TWO_NODES))[:count])
+    return written(path, list(two_nodes.ticks())[:count])
 
 
 def figures(*arguments):
@@ -115,7 +121,7 @@ def test_a_machine_with_other_nodes_is_refused(tmp_path):
 
 def test_a_measured_price_in_the_header_is_used(tmp_path):
     def moving_s(price_ns):
-        header = trace.Header(topology(), "6.1", HEADER.boot_id, 0.0, move_4k_page_ns=price_ns)
+        header = trace.Header(topology(), "6.1", two_nodes.HEADER.boot_id, 0.0, move_4k_page_ns=price_ns)
         late = [tick(time_s=at, processes=[process(pages={0: 51200}, cpu_s={1: 1.0})]) for at in range(9)]
         path = written(tmp_path / f"{price_ns}.jsonl", late, header)
         (replayed,) = figures(path)
@@ -181,3 +187,34 @@ def test_a_trace_that_is_not_there_is_a_mistake_in_the_command():
 def test_an_unknown_policy_is_told_with_those_that_exist(tmp_path):
     with pytest.raises(ProfileError, match="default"):
         ran(short(tmp_path / "a.jsonl"), "--policy", "nonsense")
+
+
+def on_a_terminal(tmp_path, *arguments):
+    """Run the verb with a terminal as its standard error, and give what came there."""
+    leader, follower = os.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    code = "from numad_py.cli import main, simulate; simulate._QUIET_S = 0; main.main()"
+    command = [sys.executable, "-c", code, "simulate", short(tmp_path / "a.jsonl", count=8), *arguments]
+    environment = os.environ | {"TERM": "xterm"}
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=follower, check=True, env=environment)
+    told = os.read(leader, 1 << 16) if select.select([leader], [], [], 0)[0] else b""
+    os.close(leader)
+    os.close(follower)
+    return told.decode()
+
+
+def test_a_long_run_shows_on_a_terminal_how_much_of_the_trace_is_read(tmp_path):
+    told = on_a_terminal(tmp_path)
+
+    assert "replaying a.jsonl" in told
+    assert "%" in told
+
+
+def test_no_progress_is_shown_beside_json(tmp_path):
+    assert on_a_terminal(tmp_path, "--json") == ""
+
+
+def test_no_progress_is_shown_in_a_pipe(tmp_path, monkeypatch):
+    monkeypatch.setattr("numad_py.cli.simulate._QUIET_S", 0)
+
+    assert ran(short(tmp_path / "a.jsonl")).stderr == ""

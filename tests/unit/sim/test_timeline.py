@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numad_py.sim.timeline import Timeline, sparkline
+from numad_py.sim.timeline import Timeline, halved, sparkline
 
 
 def drawn(shares, most_points=4):
@@ -39,3 +39,7 @@ def test_the_points_are_bounded_and_none_is_lost(shares, most_points):
 @pytest.mark.parametrize(("shares", "bars"), [((0.0, 0.5, 1.0), "▁▅█"), ((None, 0.999, 0.001), " █▁")])
 def test_a_share_is_drawn_by_its_height(shares, bars):
     assert sparkline(shares) == bars
+
+
+def test_half_as_many_points_are_means_of_what_is_known():
+    assert halved((0.0, 1.0, None, 0.5, None, None, 1.0)) == (0.5, 0.5, None, 1.0)
