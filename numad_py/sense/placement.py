@@ -10,7 +10,7 @@ Application: numa_maps where no VMA's walk can take longer than allowed, else a 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,7 @@ class Reader:
     longest_walk_s: float
     sampled_mempolicy: Mempolicy
     root: Path
+    random: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def read(
         self,
@@ -104,8 +105,7 @@ class Reader:
         status: proc_status.Status,
         began_s: float,
     ) -> Placement:
-        rows = np.flatnonzero(mapped.readable)
-        start, end = mapped.start[rows], mapped.end[rows]
+        start, end = mapped.start[mapped.readable], mapped.end[mapped.readable]
         page_bytes = self.topology.page_bytes
         found = page_sample.estimate(
             start,
@@ -114,20 +114,20 @@ class Reader:
             resident_pages=resident_pages,
             node_ids=self.topology.node_ids,
             ask=partial(placement.nodes_of, key.pid),
-            random=np.random.default_rng(key.start_ticks ^ time.monotonic_ns()),
+            random=self.random,
         )
-        file = mapped.inode[rows] > 0
-        count = found.pages.sum(axis=1)
+        rows = np.flatnonzero(found.pages.any(axis=1))
+        pages, file = found.pages[rows], mapped.file[mapped.readable][rows]
         regions = Regions(
-            start=start,
-            end=end,
+            start=start[rows],
+            end=end[rows],
             page_bytes=np.full(len(rows), page_bytes),
-            kind=np.where(file, RegionKind.FILE, RegionKind.ANON).astype(np.int64),
+            kind=np.where(file, RegionKind.FILE, RegionKind.ANON),
             mempolicy=np.full(len(rows), self.sampled_mempolicy, np.int64),
-            mapmax=np.where(file, SHARED_BY, 1).astype(np.int64),
-            anon_pages=np.where(file, 0, count),
-            pages=found.pages,
-        ).take(count > 0)
+            mapmax=np.where(file, SHARED_BY, 1),
+            anon_pages=pages.sum(axis=1) * ~file,
+            pages=pages,
+        )
         took_s = time.thread_time() - began_s
         ends = mapped.start, mapped.end
         return Placement(regions, status, PlacementSource.PAGE_SAMPLE, found.error_share, took_s, ends)

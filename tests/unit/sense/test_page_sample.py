@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 
-from numad_py.sense.page_sample import PAGES, PILOT_PAGES, estimate
+from numad_py.sense.page_sample import PAGES, Z, estimate
 
 PAGE = 4096
 ABSENT = -14
