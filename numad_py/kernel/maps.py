@@ -30,6 +30,7 @@ __all__ = ["Malformed", "Maps", "parse", "read"]
 _ENDS_A_FIELD: Final = bytes(byte in b"-: \n" for byte in range(256))
 _ENDS: Final = np.frombuffer(b"-   : ", np.uint8)[:, None]  # of start, end, mode, offset, major and minor number
 _MODES: Final = np.frombuffer(b"rwxp---s", np.uint8).reshape(2, 4, 1)
+_FOUR: Final = np.arange(4)[:, None]
 _DIGITS: Final = 16  # of the longest address
 _PLACES: Final = np.arange(_DIGITS, 0, -1)
 _VALUES: Final = bytes(int(chr(byte), 16) if byte in b"0123456789abcdef" else 255 for byte in range(256))
@@ -63,13 +64,13 @@ def parse(text: bytes) -> Maps:
     ends = np.flatnonzero(np.frombuffer(padded.translate(_ENDS_A_FIELD), np.bool_))
     newline = np.flatnonzero(letters[ends] == ord("\n"))[_DIGITS - 1 : -_DIGITS - 1]  # before each line
     begin, first = ends[newline] + 1, newline + 1
-    mode = ends[first + 1] + 1 + np.arange(4)[:, None]
+    mode = ends[first + 1] + 1 + _FOUR
     behind = ends.searchsorted(mode[3] + 1)
-    field = ends[np.stack((first, first + 1, *(behind + n for n in range(4))))]
+    field = ends[np.concatenate((first + _FOUR[:2], behind + _FOUR))]
     flags, inode = letters[mode], letters[field[5] + 1]
     good = (letters[field] == _ENDS).all(axis=0) & (flags == _MODES).any(axis=0).all(axis=0)
     good &= (field[2] == mode[3] + 1) & (inode >= ord("0")) & (inode <= ord("9"))
-    (start, end), are_hex = _hex(padded, np.stack((begin, field[0] + 1)), field[:2])
+    (start, end), are_hex = _hex(padded, np.array((begin, field[0] + 1)), field[:2])
     good &= are_hex.all(axis=0) & (start < end)
     if not good.all():
         at = int(begin[~good][0])

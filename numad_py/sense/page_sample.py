@@ -59,30 +59,28 @@ def estimate(
     ``ask`` gives nodes, or negative for a page that is absent.
     """
 
-    likely = np.minimum(pages, resident_pages).astype(np.float64)
-    weight = likely
+    def draw(weight: Floats) -> tuple[Ints, NDArray[np.int32], Floats]:
+        row, page, stands_for = _one_of_each_stratum(weight, pages, random)
+        return row, ask(start[row] + page * np.uint64(page_bytes)), stands_for
 
-    def draw() -> tuple[Ints, NDArray[np.int32]]:
-        row, page = _one_of_each_stratum(weight, pages, random)
-        return row, ask(start[row] + page * np.uint64(page_bytes))
-
-    row, node = draw()
+    row, node, stands_for = draw(np.minimum(pages, resident_pages).astype(np.float64))
     present = node >= 0
     if 2 * np.count_nonzero(present) < PAGES:
         asked, found = (np.bincount(rows, minlength=len(pages)) for rows in (row, row[present]))
-        weight = pages * (found + 1) / (asked + 2)
-        row, node = draw()
-    stands_for = pages[row] / weight[row]  # up to one factor for all
+        row, node, stands_for = draw(pages * (found + 1) / (asked + 2))
     return _estimate(row, node, stands_for, len(pages), node_ids, resident_pages)
 
 
-def _one_of_each_stratum(weight: Floats, pages: Ints, random: np.random.Generator) -> tuple[Ints, Addresses]:
-    """Choose rows in proportion to their weight, and a page of each."""
+def _one_of_each_stratum(
+    weight: Floats, pages: Ints, random: np.random.Generator
+) -> tuple[Ints, Addresses, Floats]:
+    """Choose rows in proportion to their weight, a page of each, and how many it stands for, up to one factor for all."""
     ends = weight.cumsum()
     at = (np.arange(PAGES) + random.random(PAGES)) * (ends[-1] / PAGES)
-    row = np.minimum(ends.searchsorted(at, side="right"), len(ends) - 1)
-    page = (at - (ends - weight)[row]) * (pages / weight)[row]
-    return row, np.clip(page, 0, pages[row] - 1).astype(np.uint64)
+    row = ends[:-1].searchsorted(at, side="right")
+    stands_for = (pages / weight)[row]
+    page = (at - (ends - weight)[row]) * stands_for
+    return row, np.minimum(page.astype(np.int64), pages[row] - 1).astype(np.uint64), stands_for
 
 
 def _estimate(
