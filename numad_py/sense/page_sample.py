@@ -34,12 +34,13 @@ Ask = Callable[[Addresses], NDArray[np.int32]]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Pages by region and node.
+    """Pages by region and node, which together are all that are resident.
 
-    ``error_share`` is the half width of the 95 % interval of any node's share of the resident pages.
+    ``found_pages`` is how many were resident as far as the draw alone could tell. ``error_share`` is the half width of the 95 % interval of any node's share of the resident pages.
     """
 
     pages: Ints
+    found_pages: float
     error_share: float
 
 
@@ -74,12 +75,13 @@ def estimate(
 def _one_of_each_stratum(
     weight: Floats, pages: Ints, random: np.random.Generator
 ) -> tuple[Ints, Addresses, Floats]:
-    """Choose rows in proportion to their weight, a page of each, and how many it stands for, up to one factor for all."""
+    """Choose rows in proportion to their weight, a page of each, and say how many pages it stands for."""
     ends = weight.cumsum()
     at = (np.arange(PAGES) + random.random(PAGES)) * (ends[-1] / PAGES)
     row = ends[:-1].searchsorted(at, side="right")
-    stands_for = (pages / weight)[row]
-    page = (at - (ends - weight)[row]) * stands_for
+    pages_of_each = (pages / weight)[row]
+    page = (at - (ends - weight)[row]) * pages_of_each
+    stands_for = pages_of_each * (ends[-1] / PAGES)
     return row, np.minimum(page.astype(np.int64), pages[row] - 1).astype(np.uint64), stands_for
 
 
@@ -94,10 +96,11 @@ def _estimate(
     cells = np.bincount(row * nodes + index, stands_for, regions * nodes).reshape(regions, nodes)
     total = stands_for.sum()
     if not total:
-        return Estimate(cells.astype(np.int64), 1.0)
+        return Estimate(cells.astype(np.int64), 0.0, 1.0)
     share = cells.sum(axis=0) / total
     squares = np.bincount(index, stands_for**2, nodes) / total**2
     one_draw = squares.sum()  # 1 of as many as the draws are worth
     variance = squares * (1 - 2 * share) + one_draw * share**2  # of the ratio: residuals 1 - share on the node, -share off it
     error = Z * np.sqrt(variance.max() + (Z * one_draw / 2) ** 2) + Z**2 * one_draw / 2
-    return Estimate(np.rint(cells * (resident_pages / total)).astype(np.int64), min(float(error), 1.0))
+    pages = np.rint(cells * (resident_pages / total)).astype(np.int64)
+    return Estimate(pages, float(total), min(float(error), 1.0))
