@@ -96,23 +96,22 @@ class Reader:
         self, key: ProcessKey, resident_pages: int, walked_pages: int, vmas: maps.Maps | None
     ) -> tuple[maps.Maps, page_sample.Estimate | None]:
         """Take a sample if one walk could take too long, among the VMAs of old if nearly all is found there."""
-        if vmas and self._is_long(vmas, walked_pages):
-            found = self._estimate(key, vmas, resident_pages)
+        if vmas and (found := self._estimate(key, vmas, resident_pages, walked_pages)):
             if abs(found.found_pages - resident_pages) <= UNFOUND_SHARE * resident_pages:
                 return vmas, found
         vmas = self._vmas(key)
-        return vmas, self._estimate(key, vmas, resident_pages) if self._is_long(vmas, walked_pages) else None
+        return vmas, self._estimate(key, vmas, resident_pages, walked_pages)
 
-    def _is_long(self, vmas: maps.Maps, walked_pages: int) -> bool:
-        size = (vmas.end - vmas.start)[vmas.readable].max(initial=np.uint64(0))
-        return min(int(size) // self.topology.page_bytes, walked_pages) * PTE_WALK_S > self.longest_walk_s
-
-    def _estimate(self, key: ProcessKey, vmas: maps.Maps, resident_pages: int) -> page_sample.Estimate:
-        start = vmas.start[vmas.readable]
-        page_bytes = self.topology.page_bytes
+    def _estimate(
+        self, key: ProcessKey, vmas: maps.Maps, resident_pages: int, walked_pages: int
+    ) -> page_sample.Estimate | None:
+        start, page_bytes = vmas.start[vmas.readable], self.topology.page_bytes
+        pages = ((vmas.end[vmas.readable] - start) // np.uint64(page_bytes)).astype(np.int64)
+        if min(int(pages.max(initial=0)), walked_pages) * PTE_WALK_S <= self.longest_walk_s:
+            return None
         return page_sample.estimate(
             start,
-            ((vmas.end[vmas.readable] - start) // np.uint64(page_bytes)).astype(np.int64),
+            pages,
             page_bytes=page_bytes,
             resident_pages=resident_pages,
             node_ids=self.topology.node_ids,
@@ -121,7 +120,8 @@ class Reader:
         )
 
     def _regions_of(self, vmas: maps.Maps, found: page_sample.Estimate) -> Regions:
-        some = found.pages.any(axis=1)
+        count = found.pages.sum(axis=1)
+        some = np.flatnonzero(count)
         rows, pages = np.flatnonzero(vmas.readable)[some], found.pages[some]
         file = vmas.file[rows]
         return Regions(
@@ -131,6 +131,6 @@ class Reader:
             kind=np.where(file, RegionKind.FILE, RegionKind.ANON),
             mempolicy=np.full(len(rows), self.sampled_mempolicy, np.int64),
             mapmax=np.where(file, SHARED_BY, 1),
-            anon_pages=pages.sum(axis=1) * ~file,
+            anon_pages=count[some] * ~file,
             pages=pages,
         )
