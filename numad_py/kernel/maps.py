@@ -28,7 +28,9 @@ from numad_py.model import Addresses, Ints
 __all__ = ["Malformed", "Maps", "parse", "read"]
 
 _ENDS_A_FIELD: Final = bytes(byte in b"-: \n" for byte in range(256))
-_ENDS: Final = np.frombuffer(b"-   : ", np.uint8)[:, None]  # of start, end, mode, offset, major and minor number
+_ENDS: Final = np.frombuffer(b"-   : ", np.uint8)[
+    :, None
+]  # of start, end, mode, offset, major and minor number
 _MODES: Final = np.frombuffer(b"rwxp---s", np.uint8).reshape(2, 4, 1)
 _FOUR: Final = np.arange(4)[:, None]
 _DIGITS: Final = 16  # of the longest address
@@ -83,7 +85,7 @@ def _hex(text: bytes, begin: Ints, end: Ints) -> tuple[Addresses, NDArray[np.boo
     rows = np.ndarray((len(text) - _DIGITS + 1,), f"V{_DIGITS}", text, strides=(1,))[end - _DIGITS]
     values = np.frombuffer(rows.tobytes().translate(_VALUES), np.uint8).reshape(*end.shape, _DIGITS)
     length = end - begin
-    digits = np.where(_PLACES <= length[..., None], values, np.uint8(0))
+    digits = np.where(length[..., None] >= _PLACES, values, np.uint8(0))
     words = digits.view(np.uint64)
     good = (length > 0) & (length <= _DIGITS) & ((words[..., 0] | words[..., 1]) & _FOREIGN == 0)
     pairs = digits[..., ::2] << 4 | digits[..., 1::2]

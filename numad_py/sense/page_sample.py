@@ -9,13 +9,14 @@ anywhere in it, so that no period of a placement can meet one of ours. Where les
 them are there, the draw has told how densely each region is filled, and a second one weighs by that.
 Whether there is a second one depends on how many are absent, not on the nodes of the rest.
 
-The share of a node is a ratio of weighted sums. Its variance is taken for that of draws without strata, which is
-never less (Särndal, Swensson, Wretman: Model Assisted Survey Sampling, 1992, 3.7 and 5.6). The interval is Wilson's (Journal
-of the American Statistical Association 22, 1927) for as many draws as the weights are worth (Kish: Survey Sampling,
-1965, 11.7), so that it holds near 0 too: where all that were drawn are on one node, z² of n may be elsewhere.
+The share of a node is a ratio of weighted sums. Its variance is taken for that of draws without
+strata, which is never less (Särndal, Swensson, Wretman: Model Assisted Survey Sampling, 1992, 3.7
+and 5.6). The interval is Wilson's (Journal of the American Statistical Association 22, 1927) for as
+many draws as the weights are worth (Kish: Survey Sampling, 1965, 11.7), so that it holds near 0
+too: where all that were drawn are on one node, z² of n may be elsewhere.
 
-How many: policies act on a tenth and more of a process. A share of 10 % is told within 3 %, one of 30 % within 5 %, and
-0 within 0.8 %, of a process that is all there.
+How many: a policy acts where a tenth of a process or more is on the wrong node. Of a process that
+is all there, 10 % are told within 3 %, 30 % within 4.5 %, and 0 within 0.8 %.
 """
 
 from collections.abc import Callable
@@ -89,7 +90,12 @@ def _one_of_each_stratum(
 
 
 def _estimate(
-    row: Ints, node: NDArray[np.int32], stands_for: Floats, regions: int, node_ids: tuple[int, ...], resident_pages: int
+    row: Ints,
+    node: NDArray[np.int32],
+    stands_for: Floats,
+    regions: int,
+    node_ids: tuple[int, ...],
+    resident_pages: int,
 ) -> Estimate:
     ids = np.array((*node_ids, _BEHIND_ALL))
     index = ids.searchsorted(node)
@@ -103,7 +109,9 @@ def _estimate(
     share = cells.sum(axis=0) / total
     squares = np.bincount(index, stands_for**2, nodes) / total**2
     one_draw = squares.sum()  # 1 of as many as the draws are worth
-    variance = squares * (1 - 2 * share) + one_draw * share**2  # residuals: 1 - share on the node, -share off it
+    variance = (
+        squares * (1 - 2 * share) + one_draw * share**2
+    )  # residuals: 1 - share on the node, -share off it
     error = Z * np.sqrt(variance.max() + (Z * one_draw / 2) ** 2) + Z**2 * one_draw / 2
     pages = np.rint(cells * (resident_pages / total)).astype(np.int64)
     return Estimate(pages, float(total), min(float(error), 1.0))

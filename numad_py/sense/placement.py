@@ -22,7 +22,7 @@ from numad_py.model import Mempolicy, PlacementSource, ProcessKey, RegionKind, R
 from numad_py.sense import page_sample
 
 PTE_WALK_S: Final = 55e-9  # measured, 51 to 61 ns; a huge page costs as much as one small one
-UNFOUND_SHARE: Final = 1 / 8  # of what is resident, from which VMAs must have come or gone; a sample errs by 2 to 4 %
+UNFOUND_SHARE: Final = 1 / 8  # of what is resident: then VMAs came or went; a draw alone errs by 2 to 4 %
 SHARED_BY: Final = 2  # processes, at least, as far as a sample of pages can tell of a file's
 
 
@@ -61,7 +61,7 @@ class Reader:
         """Read one process.
 
         ``small_pages`` gives an upper bound of what is not in huge pages, if one is known; it is asked only
-        for a process that is large. ``vmas`` are those of an earlier reading, if nothing tells that they changed.
+        for a process that is large. ``vmas`` are those of an earlier reading, if nothing says that they changed.
         """
         began_s = time.thread_time()
         try:
@@ -95,16 +95,17 @@ class Reader:
     def _sampled(
         self, key: ProcessKey, resident_pages: int, walked_pages: int, vmas: maps.Maps | None
     ) -> tuple[maps.Maps, page_sample.Estimate | None]:
-        """Take a sample if one walk could take too long, among the VMAs of old if nearly all is found there."""
-        if vmas and (found := self._estimate(key, vmas, resident_pages, walked_pages)):
-            if abs(found.found_pages - resident_pages) <= UNFOUND_SHARE * resident_pages:
-                return vmas, found
+        """Take a sample if a walk could take too long, among the VMAs of old if nearly all is found there."""
+        found = self._estimate(key, vmas, resident_pages, walked_pages) if vmas else None
+        if vmas and found and abs(found.found_pages - resident_pages) <= UNFOUND_SHARE * resident_pages:
+            return vmas, found
         vmas = self._vmas(key)
         return vmas, self._estimate(key, vmas, resident_pages, walked_pages)
 
     def _estimate(
         self, key: ProcessKey, vmas: maps.Maps, resident_pages: int, walked_pages: int
     ) -> page_sample.Estimate | None:
+        """Take a sample; None where no walk can take too long."""
         start, page_bytes = vmas.start[vmas.readable], self.topology.page_bytes
         pages = ((vmas.end[vmas.readable] - start) // np.uint64(page_bytes)).astype(np.int64)
         if min(int(pages.max(initial=0)), walked_pages) * PTE_WALK_S <= self.longest_walk_s:

@@ -108,7 +108,10 @@ def test_that_all_or_nearly_all_pages_are_on_one_node_is_told_as_rightly(share):
 
 def test_a_process_that_is_there_is_asked_once_and_one_that_is_hardly_there_twice():
     random = np.random.default_rng(1)
-    there, hardly = drawn(random, [2_000_000], [0.7], 0.5), drawn(random, [2_000_000, 1000], [0.001, 1.0], 0.5)
+    there, hardly = (
+        drawn(random, [2_000_000], [0.7], 0.5),
+        drawn(random, [2_000_000, 1000], [0.001, 1.0], 0.5),
+    )
 
     there.estimate(random)
     hardly.estimate(random)
