@@ -3,7 +3,8 @@
 """Where a process of 4 GiB is, by a sample of its pages and by counting all: how right, and how long.
 
 Its regions are of unequal size, 70 % of their pages on node 0 and 30 % on node 1 in no order, and a quarter
-absent. Run it in a guest: ``python -m tests.vm.guest --guest two-large-nodes --bench bench/page_sample.py``.
+absent. A first sample reads the VMAs too; those that come after know them. Run it in a guest:
+``python -m tests.vm.guest --guest two-large-nodes --bench bench/page_sample.py``.
 """
 
 import mmap
@@ -57,27 +58,36 @@ def timed(act):
 def measure(key):
     """Print how right and how quick; give whether both are as they should be."""
     topology = node_sysfs.read_topology()
-    text, counting_s = timed(lambda: numa_maps.read(key.pid))
-    truth = numa_maps.parse(text, topology.node_ids, topology.page_bytes).pages.sum(axis=0)
+    truth = numa_maps.parse(numa_maps.read(key.pid), topology.node_ids, topology.page_bytes).pages.sum(axis=0)
     share = truth[1] / truth.sum()
     reader = Reader(topology, 0.0, Mempolicy.UNKNOWN, ROOT)
     rss_pages = proc_stat.read(key.pid).rss_pages
-    right, took_s, errors = 0, [], []
+    counts, first, again = [], [], []
     for _ in range(TRIALS):
-        found, each_s = timed(lambda: reader.read(key, rss_pages, lambda: None, None))
-        assert found.source is PlacementSource.PAGE_SAMPLE
-        pages = found.regions.pages.sum(axis=0)
-        right += abs(pages[1] / pages.sum() - share) <= found.error_share
-        took_s.append(each_s)
-        errors.append(found.error_share)
-    part = statistics.median(took_s) / counting_s
+        counts.append(timed(lambda: numa_maps.read(key.pid))[1])
+        first.append(timed(lambda: reader.read(key, rss_pages, lambda: None, None)))
+        again.append(timed(lambda: reader.read(key, rss_pages, lambda: None, first[0][0].vmas)))
+    counting_s = statistics.median(counts)
     print(
-        f"{truth.sum() * mmap.PAGESIZE / GIB:.2f} of {SIZE_BYTES / GIB:.0f} GiB resident, {share:.1%} on node 1: "
-        f"{right} of {TRIALS} samples within their own 95 % interval of ±{statistics.median(errors):.1%} "
-        f"(at least {LEAST_RIGHT}); {statistics.median(took_s) * 1e3:.1f} ms each, numa_maps {counting_s * 1e3:.0f} ms: "
-        f"{part:.1%} of its time (at most {MOST_SHARE:.0%})"
+        f"{truth.sum() * mmap.PAGESIZE / GIB:.2f} of {SIZE_BYTES / GIB:.0f} GiB resident, {share:.1%} on node 1; "
+        f"numa_maps takes {counting_s * 1e3:.1f} ms"
     )
-    return right >= LEAST_RIGHT and part < MOST_SHARE
+    return all([judge("first", first, share, counting_s), judge("again", again, share, counting_s)])
+
+
+def judge(name, samples, share, counting_s):
+    """Print how right and how quick these samples are; give whether both are as they should be."""
+    assert all(found.source is PlacementSource.PAGE_SAMPLE for found, _ in samples)
+    pages = np.array([found.regions.pages.sum(axis=0) for found, _ in samples])
+    errors = np.array([found.error_share for found, _ in samples])
+    right = int((np.abs(pages[:, 1] / pages.sum(axis=1) - share) <= errors).sum())
+    took_s = statistics.median(took_s for _, took_s in samples)
+    print(
+        f"{name}: {right} of {TRIALS} samples within their own 95 % interval of ±{np.median(errors):.1%} "
+        f"(at least {LEAST_RIGHT}); {took_s * 1e3:.2f} ms each, {took_s / counting_s:.1%} of numa_maps "
+        f"(at most {MOST_SHARE:.0%})"
+    )
+    return right >= LEAST_RIGHT and took_s / counting_s < MOST_SHARE
 
 
 def main():

@@ -92,7 +92,7 @@ def read(pid: int, root: Path = Path("/")) -> bytes:
     """
     # seq_file gives at most a page a read(2), whatever the buffer; CPython's loop over read(2) is in C and
     # within 1 % of every other reader tried.
-    return (root / "proc" / str(pid) / "numa_maps").read_bytes()
+    return (root / f"proc/{pid}/numa_maps").read_bytes()
 
 
 def parse(text: bytes, node_ids: tuple[int, ...], page_bytes: int) -> NumaMaps:

@@ -33,7 +33,7 @@ class Status:
 
 def read(pid: int, root: Path = Path("/")) -> Status:
     """Read /proc/PID/status."""
-    return parse((root / "proc" / str(pid) / "status").read_bytes())
+    return parse((root / f"proc/{pid}/status").read_bytes())
 
 
 def parse(text: bytes) -> Status:

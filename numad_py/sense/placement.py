@@ -10,7 +10,7 @@ Application: numa_maps where no VMA's walk can take longer than allowed, else a 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,11 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import Malformed, maps, numa_maps, placement, proc_status
-from numad_py.model import Addresses, Mempolicy, PlacementSource, ProcessKey, RegionKind, Regions, Topology
+from numad_py.model import Mempolicy, PlacementSource, ProcessKey, RegionKind, Regions, Topology
 from numad_py.sense import page_sample
 
 PTE_WALK_S: Final = 55e-9  # measured, 51 to 61 ns; a huge page costs as much as one small one
+UNFOUND_SHARE: Final = 1 / 8  # of what is resident: then VMAs came or went; a draw alone errs by 2 to 4 %
 SHARED_BY: Final = 2  # processes, at least, as far as a sample of pages can tell of a file's
 
 
@@ -29,7 +30,7 @@ SHARED_BY: Final = 2  # processes, at least, as far as a sample of pages can tel
 class Placement:
     """Where the pages of a process are, where it may allocate, and what finding out took of CPU time.
 
-    ``ends`` are start and end of every VMA, which need not be read again while no VMA has come or gone.
+    ``vmas`` need not be read again while none has come or gone.
     """
 
     regions: Regions
@@ -37,7 +38,7 @@ class Placement:
     source: PlacementSource
     error_share: float
     cost_s: float
-    ends: tuple[Addresses, Addresses]
+    vmas: maps.Maps
 
 
 @dataclass(frozen=True)
@@ -48,86 +49,89 @@ class Reader:
     longest_walk_s: float
     sampled_mempolicy: Mempolicy
     root: Path
+    random: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def read(
         self,
         key: ProcessKey,
         resident_pages: int,
         small_pages: Callable[[], int | None],
-        ends: tuple[Addresses, Addresses] | None,
+        vmas: maps.Maps | None,
     ) -> Placement | Malformed:
         """Read one process.
 
         ``small_pages`` gives an upper bound of what is not in huge pages, if one is known; it is asked only
-        for a process that is large. ``ends`` are those of an earlier reading that are surely still so.
+        for a process that is large. ``vmas`` are those of an earlier reading, if nothing says that they changed.
         """
         began_s = time.thread_time()
         try:
             status = proc_status.read(key.pid, self.root)
-            mapped = None
+            found = None
             if resident_pages * PTE_WALK_S > self.longest_walk_s:
-                mapped = maps.parse(maps.read(key.pid, self.root))
                 bound = small_pages()
-                small = resident_pages if bound is None else min(bound, resident_pages)
-                if self._longest_walk_s(mapped, small) > self.longest_walk_s:
-                    return self._sampled(key, mapped, resident_pages, status, began_s)
-            return self._counted(key, mapped, ends, status, began_s)
+                walked_pages = resident_pages if bound is None else min(bound, resident_pages)
+                vmas, found = self._sampled(key, resident_pages, walked_pages, vmas)
+            if vmas and found:
+                source, error_share = PlacementSource.PAGE_SAMPLE, found.error_share
+                regions = self._regions_of(vmas, found)
+            else:
+                source, error_share = PlacementSource.NUMA_MAPS, 0.0
+                regions, vmas = self._counted(key, vmas)
+            took_s = time.thread_time() - began_s
+            return Placement(regions, status, source, error_share, took_s, vmas)
         except Malformed as error:
             return error
 
-    def _longest_walk_s(self, mapped: maps.Maps, small_pages: int) -> float:
-        size = (mapped.end - mapped.start)[mapped.readable].max(initial=np.uint64(0))
-        return min(int(size) // self.topology.page_bytes, small_pages) * PTE_WALK_S
+    def _vmas(self, key: ProcessKey) -> maps.Maps:
+        return maps.parse(maps.read(key.pid, self.root))
 
-    def _counted(
-        self,
-        key: ProcessKey,
-        mapped: maps.Maps | None,
-        ends: tuple[Addresses, Addresses] | None,
-        status: proc_status.Status,
-        began_s: float,
-    ) -> Placement:
+    def _counted(self, key: ProcessKey, vmas: maps.Maps | None) -> tuple[Regions, maps.Maps]:
         text = numa_maps.read(key.pid, self.root)
         placed = numa_maps.parse(text, self.topology.node_ids, self.topology.page_bytes)
-        if ends is None or not np.isin(placed.start, ends[0]).all():
-            mapped = mapped or maps.parse(maps.read(key.pid, self.root))
-            ends = mapped.start, mapped.end
-        regions = numa_maps.regions(placed, *ends)
-        took_s = time.thread_time() - began_s
-        return Placement(regions, status, PlacementSource.NUMA_MAPS, 0.0, took_s, ends)
+        if vmas is None or not np.isin(placed.start, vmas.start).all():
+            vmas = self._vmas(key)
+        return numa_maps.regions(placed, vmas.start, vmas.end), vmas
 
     def _sampled(
-        self,
-        key: ProcessKey,
-        mapped: maps.Maps,
-        resident_pages: int,
-        status: proc_status.Status,
-        began_s: float,
-    ) -> Placement:
-        rows = np.flatnonzero(mapped.readable)
-        start, end = mapped.start[rows], mapped.end[rows]
-        page_bytes = self.topology.page_bytes
-        found = page_sample.estimate(
+        self, key: ProcessKey, resident_pages: int, walked_pages: int, vmas: maps.Maps | None
+    ) -> tuple[maps.Maps, page_sample.Estimate | None]:
+        """Take a sample if a walk could take too long, among the VMAs of old if nearly all is found there."""
+        found = self._estimate(key, vmas, resident_pages, walked_pages) if vmas else None
+        if vmas and found and abs(found.found_pages - resident_pages) <= UNFOUND_SHARE * resident_pages:
+            return vmas, found
+        vmas = self._vmas(key)
+        return vmas, self._estimate(key, vmas, resident_pages, walked_pages)
+
+    def _estimate(
+        self, key: ProcessKey, vmas: maps.Maps, resident_pages: int, walked_pages: int
+    ) -> page_sample.Estimate | None:
+        """Take a sample; None where no walk can take too long."""
+        start, page_bytes = vmas.start[vmas.readable], self.topology.page_bytes
+        pages = ((vmas.end[vmas.readable] - start) // np.uint64(page_bytes)).astype(np.int64)
+        if min(int(pages.max(initial=0)), walked_pages) * PTE_WALK_S <= self.longest_walk_s:
+            return None
+        return page_sample.estimate(
             start,
-            ((end - start) // np.uint64(page_bytes)).astype(np.int64),
+            pages,
             page_bytes=page_bytes,
             resident_pages=resident_pages,
             node_ids=self.topology.node_ids,
             ask=partial(placement.nodes_of, key.pid),
-            random=np.random.default_rng(key.start_ticks ^ time.monotonic_ns()),
+            random=self.random,
         )
-        file = mapped.inode[rows] > 0
+
+    def _regions_of(self, vmas: maps.Maps, found: page_sample.Estimate) -> Regions:
         count = found.pages.sum(axis=1)
-        regions = Regions(
-            start=start,
-            end=end,
-            page_bytes=np.full(len(rows), page_bytes),
-            kind=np.where(file, RegionKind.FILE, RegionKind.ANON).astype(np.int64),
+        some = np.flatnonzero(count)
+        rows, pages = np.flatnonzero(vmas.readable)[some], found.pages[some]
+        file = vmas.file[rows]
+        return Regions(
+            start=vmas.start[rows],
+            end=vmas.end[rows],
+            page_bytes=np.full(len(rows), self.topology.page_bytes),
+            kind=np.where(file, RegionKind.FILE, RegionKind.ANON),
             mempolicy=np.full(len(rows), self.sampled_mempolicy, np.int64),
-            mapmax=np.where(file, SHARED_BY, 1).astype(np.int64),
-            anon_pages=np.where(file, 0, count),
-            pages=found.pages,
-        ).take(count > 0)
-        took_s = time.thread_time() - began_s
-        ends = mapped.start, mapped.end
-        return Placement(regions, status, PlacementSource.PAGE_SAMPLE, found.error_share, took_s, ends)
+            mapmax=np.where(file, SHARED_BY, 1),
+            anon_pages=count[some] * ~file,
+            pages=pages,
+        )

@@ -321,8 +321,8 @@ class LiveSensor(Sensor):
 
     def _placement(self, known: Known) -> Placement | Malformed:
         same_vmas = known.then is not None and known.then.stat.vsize_bytes == known.stat.vsize_bytes
-        ends = known.placement.ends if known.placement and same_vmas else None
-        return self._reader.read(known.key, known.stat.rss_pages, partial(self._small_pages, known), ends)
+        vmas = known.placement.vmas if known.placement and same_vmas else None
+        return self._reader.read(known.key, known.stat.rss_pages, partial(self._small_pages, known), vmas)
 
     def _small_pages(self, known: Known) -> int | None:
         """Give an upper bound of pages that are not huge, from the job's charges; None where they are not believed."""

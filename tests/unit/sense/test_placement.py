@@ -4,6 +4,7 @@
 
 import mmap
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,18 +85,49 @@ def test_what_is_in_huge_pages_takes_no_time_to_walk(us):
     assert placement.source is PlacementSource.NUMA_MAPS
 
 
-def test_the_ends_of_vmas_are_not_read_again_unless_one_is_new(tmp_path, read_vmas):
+def test_vmas_are_not_read_again_unless_one_is_new(tmp_path, read_vmas):
     fake = FakeRoot(tmp_path)
     fake.process(100)
     key = ProcessKey(100, 7)
-    ends = reader(1.0, tmp_path).read(key, 100, lambda: None, None).ends
-    other = ends[0] + np.uint64(4096), ends[1]
+    vmas = reader(1.0, tmp_path).read(key, 100, lambda: None, None).vmas
+    other = replace(vmas, start=vmas.start + np.uint64(4096))
 
-    again = reader(1.0, tmp_path).read(key, 100, lambda: None, ends)
+    again = reader(1.0, tmp_path).read(key, 100, lambda: None, vmas)
     reader(1.0, tmp_path).read(key, 100, lambda: None, other)
 
     assert again.regions.pages.tolist() == [[100, 0]]
     assert read_vmas == [100, 100]
+
+
+def test_a_sample_is_asked_among_the_vmas_of_the_last_reading(us, read_vmas):
+    vmas = reader(WALK_S / 2).read(us, rss_pages(), lambda: None, None).vmas
+    read_vmas.clear()
+
+    again = reader(WALK_S / 2).read(us, rss_pages(), lambda: None, vmas)
+
+    assert (again.source, read_vmas) == (PlacementSource.PAGE_SAMPLE, [])
+    assert again.regions.pages.sum() == pytest.approx(rss_pages(), rel=0.2)
+
+
+def test_where_too_little_is_found_vmas_are_read_again(us, read_vmas):
+    vmas = reader(WALK_S / 2).read(us, rss_pages(), lambda: None, None).vmas
+    moved = replace(vmas, start=vmas.start + np.uint64(1 << 46), end=vmas.end + np.uint64(1 << 46))
+    read_vmas.clear()
+
+    again = reader(WALK_S / 2).read(us, rss_pages(), lambda: None, moved)
+
+    assert (again.source, read_vmas) == (PlacementSource.PAGE_SAMPLE, [us.pid])
+    assert again.vmas.start.tolist() != moved.start.tolist()
+
+
+def test_where_no_vma_was_large_they_are_read_again_before_any_is_walked(us, read_vmas):
+    vmas = reader(WALK_S / 2).read(us, rss_pages(), lambda: None, None).vmas
+    small = replace(vmas, end=vmas.start + np.uint64(mmap.PAGESIZE))
+    read_vmas.clear()
+
+    again = reader(WALK_S / 2).read(us, rss_pages(), lambda: None, small)
+
+    assert (again.source, read_vmas) == (PlacementSource.PAGE_SAMPLE, [us.pid])
 
 
 def test_what_cannot_be_understood_is_given_and_not_raised(tmp_path):
