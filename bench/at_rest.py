@@ -182,6 +182,7 @@ class Freshness:
     """How old things got, in the looks that were taken in."""
 
     told: list[int] = field(default_factory=list)  # processes of a look
+    others: list[int] = field(default_factory=list)  # that were labelled by somebody else
     postponed: list[int] = field(default_factory=list)
     core_share: float = 0.0
     placement_s: float = 0.0
@@ -191,13 +192,14 @@ class Freshness:
     def take(self, tick, members):
         """Take one look in."""
         snapshot = tick.snapshot
-        self.told.append(len(snapshot.processes))
+        ours = [process for process in snapshot.processes if process.key.pid in members]
+        self.told.append(len(ours))
+        self.others.append(len(snapshot.processes) - len(ours))
         self.postponed.append(len(snapshot.cost.postponed))
         self.core_share = max(self.core_share, snapshot.cost.core_share)
         wished = {move.process for move in tick.plan.moves}
-        for process in snapshot.processes:
-            if (member := members.get(process.key.pid)) is None:
-                raise SystemExit(f"{process.key} was labelled meanwhile, and not by this bench: try again")
+        for process in ours:
+            member = members[process.key.pid]
             since_s = snapshot.time_s - member.since_s
             self.placement_s = max(self.placement_s, process.placement_age_s)
             if member.busy or since_s >= 0:
@@ -249,7 +251,7 @@ def shown(freshness, late, count):
     wished_s = [freshness.wished_s(member) for member in late]
     told, postponed = freshness.told, freshness.postponed
     print(
-        f"in {len(told)} looks, which told of {min(told)} to {max(told)} processes:\n"
+        f"in {len(told)} looks, which told of {min(told)} to {max(told)} of them, and of up to {max(freshness.others)} others:\n"
         f"  oldest placement: {freshness.placement_s:.1f} s (at most {PLACEMENT_S:.0f})\n"
         f"  oldest CPU time of one that runs: {freshness.cpu_s:.1f} s (at most {CPU_S:.0f})\n"
         f"  late-bound ones found after {seconds(found_s)} (at most {FOUND_S:.0f}), moves wished for after {seconds(wished_s)}\n"
