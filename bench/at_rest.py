@@ -3,11 +3,12 @@
 """What the daemon costs beside 200 labelled processes of 16 threads and 300 regions, and how fresh what it knows is.
 
 ``sudo .venv/bin/python bench/at_rest.py`` measures its cost, and in a second run, which records a trace, how old
-things get while some of the processes become late-bound one by one. ``--numad`` has Debian's numad beside it, which
-runs on two nodes or more: ``.venv/bin/python -m tests.vm.guest --guest two-nodes --bench bench/at_rest.py --numad
---processes 40 --regions 20 --late 3 --seconds 120 --budget 0.15``. A guest is some 15 times slower, so that only the ratio tells.
-Needs root, numactl and a cgroup v2 mount; makes cgroups below ``numad-py-at-rest`` and removes them. Exits with 1
-where something is older than it may be.
+things get while some of the processes become late-bound one by one. Needs root, numactl and a cgroup v2 mount; makes
+cgroups below ``numad-py-at-rest`` and removes them. Exits with 1 where something is older than it may be.
+
+With ``--numad`` Debian's numad is beside it, which wants two nodes. In a guest, some 15 times slower, the ratio tells:
+``.venv/bin/python -m tests.vm.guest --guest two-nodes --bench bench/at_rest.py --numad --processes 40 --regions 20
+--late 3 --seconds 60 --budget 0.15``.
 """
 
 import argparse
@@ -179,8 +180,10 @@ def costs(top, said, members):
 
 @dataclass
 class Freshness:
-    """How old things got, in the looks that were taken in."""
+    """How old things got in a recording, from ``warm_s`` on; ``complete_s`` is when a look first told of all."""
 
+    warm_s: float
+    complete_s: float = float("inf")
     told: list[int] = field(default_factory=list)  # processes of a look
     others: list[int] = field(default_factory=list)  # that were labelled by somebody else
     postponed: list[int] = field(default_factory=list)
@@ -190,9 +193,13 @@ class Freshness:
     late: dict[int, list[tuple]] = field(default_factory=dict)  # by PID: each look since it was late-bound
 
     def take(self, tick, members):
-        """Take one look in."""
+        """Take in one look."""
         snapshot = tick.snapshot
         ours = [process for process in snapshot.processes if process.key.pid in members]
+        if len(ours) == len(members):
+            self.complete_s = min(self.complete_s, snapshot.time_s)
+        if snapshot.time_s < self.warm_s:
+            return
         self.told.append(len(ours))
         self.others.append(len(snapshot.processes) - len(ours))
         self.postponed.append(len(snapshot.cost.postponed))
@@ -209,14 +216,14 @@ class Freshness:
 
     def found_s(self, member):
         """Give after how long its new memory had been seen, and where it runs now."""
-        looks = self.late[member.pid]
+        looks = self.late.get(member.pid, [])
         memory = [process.regions.resident_bytes.sum(axis=1).max() >= LATE_BYTES for _, process, _ in looks]
         runs = [not member.later_cpus.isdisjoint(process.threads.cpu.tolist()) for _, process, _ in looks]
         return max(_first(looks, memory), _first(looks, runs))
 
     def wished_s(self, member):
         """Give after how long a move of it was wished for."""
-        looks = self.late[member.pid]
+        looks = self.late.get(member.pid, [])
         return _first(looks, [wished for _, _, wished in looks])
 
 
@@ -238,10 +245,9 @@ def recorded(top, said, members):
                 time.sleep(said.seconds / (said.late + 1))
                 member.become_late_bound()
             time.sleep(said.seconds / (said.late + 1))
-        freshness = Freshness()
+        freshness, by_pid = Freshness(warm_s), {member.pid: member for member in members}
         for tick in trace.read(path)[1]:
-            if tick.snapshot.time_s >= warm_s:
-                freshness.take(tick, {member.pid: member for member in members})
+            freshness.take(tick, by_pid)
     return freshness, late
 
 
@@ -251,6 +257,7 @@ def shown(freshness, late, count):
     wished_s = [freshness.wished_s(member) for member in late]
     told, postponed = freshness.told, freshness.postponed
     print(
+        f"told of all {WARM_UP_S + freshness.complete_s - freshness.warm_s:.0f} s after the start; from {WARM_UP_S:.0f} s on, "
         f"in {len(told)} looks, which told of {min(told)} to {max(told)} of them, and of up to {max(freshness.others)} others:\n"
         f"  oldest placement: {freshness.placement_s:.1f} s (at most {PLACEMENT_S:.0f})\n"
         f"  oldest CPU time of one that runs: {freshness.cpu_s:.1f} s (at most {CPU_S:.0f})\n"
