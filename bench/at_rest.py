@@ -7,8 +7,8 @@ things get while some of the processes become late-bound one by one. Needs root,
 cgroups below ``numad-py-at-rest`` and removes them. Exits with 1 where something is older than it may be.
 
 With ``--numad`` Debian's numad is beside it, which wants two nodes. In a guest, some 15 times slower, the ratio tells:
-``.venv/bin/python -m tests.vm.guest --guest two-nodes --bench bench/at_rest.py --numad --processes 40 --regions 20
---late 3 --seconds 60 --budget 0.15``.
+``.venv/bin/python -m tests.vm.guest --guest two-nodes --bench bench/at_rest.py --numad --processes 40 --late 3
+--seconds 60 --budget 0.15``.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.crowd import LATE_BYTES, THREADS, labelled
+from bench.crowd import LATE_BYTES, REGIONS, THREADS, labelled
 from numad_py import trace
 from numad_py.kernel import cgroup
 
@@ -44,7 +44,6 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=8)
-    parser.add_argument("--regions", type=int, default=300, help="of a process, each of 32 KB")
     parser.add_argument("--busy", type=int, default=8, help="processes that use a hundredth of a core")
     parser.add_argument("--late", type=int, default=5, help="others, that become late-bound one by one")
     parser.add_argument("--seconds", type=float, default=300.0, help="of each run, after 20 s to warm up")
@@ -162,7 +161,7 @@ def costs(top, said, members):
     """Print what the daemon takes, and beside it what its peers take."""
     turn_ns = timeit.timeit("pass", number=10**7) * 100
     print(
-        f"{said.processes} labelled processes of {THREADS} threads and {said.regions} regions, {said.busy} of them busy, "
+        f"{said.processes} labelled processes of {THREADS} threads and {REGIONS} regions, {said.busy} of them busy, "
         f"{said.seconds:.0f} s; a machine on which a turn of an empty loop takes Python {turn_ns:.0f} ns"
     )
     numastat_s = cpu_s_of(["numastat", "-p", *(str(member.pid) for member in members)])
@@ -284,7 +283,7 @@ def main():
             f"the daemon would look at {job.path} too, which is labelled: wait, or take its label off"
         )
     top = mount / "numad-py-at-rest"
-    with labelled(top, said.processes, said.jobs, said.busy, said.regions) as members:
+    with labelled(top, said.processes, said.jobs, said.busy) as members:
         time.sleep(5)
         costs(top, said, members)
         sys.exit(not shown(*recorded(top, said, members), said.processes))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Labelled processes of 16 threads and some regions: what the daemon is measured beside.
+"""Labelled processes of 16 threads and 300 regions: what the daemon is measured beside.
 
 Most sleep, some use a hundredth of a core, and any of them becomes late-bound when told to: it touches 64 MB,
 goes on to run on the CPUs of the next node, where there is one, and uses a tenth of a core there.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from numad_py.kernel import cgroup, node_sysfs
 
 THREADS = 16
+REGIONS = 300
 REGION_BYTES = 32 << 10
 LATE_BYTES = 64 << 20
 BUSY_S, LATE_S = 0.01, 0.1  # of CPU time, between rests of a second
@@ -39,7 +40,7 @@ class Member:
 
 
 @contextlib.contextmanager
-def labelled(top, count, jobs, busy, regions):
+def labelled(top, count, jobs, busy):
     """Start them, spread over labelled cgroups below ``top``."""
     nodes = [node for node in node_sysfs.read_topology().nodes if node.cpus]
     groups = [top / f"job-{number}" for number in range(jobs)]
@@ -49,7 +50,7 @@ def labelled(top, count, jobs, busy, regions):
     members = []
     try:
         for number in range(count):
-            members.append(_started(number, number < busy, regions, nodes))
+            members.append(_started(number, number < busy, nodes))
             (groups[number % jobs] / "cgroup.procs").write_text(str(members[-1].pid))
         yield members
     finally:
@@ -61,7 +62,7 @@ def labelled(top, count, jobs, busy, regions):
             group.rmdir()
 
 
-def _started(number, busy, regions, nodes):
+def _started(number, busy, nodes):
     """Fork one; they take turns on the nodes."""
     cpus, later_cpus = (set(nodes[at % len(nodes)].cpus) for at in (number, number + 1))
     told, tell = os.pipe()
@@ -70,17 +71,17 @@ def _started(number, busy, regions, nodes):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-        _live(busy, regions, cpus, later_cpus, tell)
+        _live(busy, cpus, later_cpus, tell)
     os.close(tell)
     return Member(pid, busy, later_cpus, told)
 
 
-def _live(busy, regions, cpus, later_cpus, tell):
+def _live(busy, cpus, later_cpus, tell):
     """Be one of them."""
     os.sched_setaffinity(0, cpus)
     usual = mmap.PROT_READ | mmap.PROT_WRITE
     # Every second one is executable: neighbours that are alike would be one region.
-    kept = [_touched(REGION_BYTES, usual | mmap.PROT_EXEC * (number % 2)) for number in range(regions)]
+    kept = [_touched(REGION_BYTES, usual | mmap.PROT_EXEC * (number % 2)) for number in range(REGIONS)]
     for _ in range(THREADS - 1):
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     while not signal.sigtimedwait([signal.SIGUSR1], 1.0 if busy else 3600.0):
