@@ -59,7 +59,7 @@ def _version(kernel: str) -> str:
     return kernel
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - an argument for each option
     traces: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -31,7 +31,7 @@ class Then:
 
 @dataclass(eq=False)
 class Known:
-    """One process of a job, which is named by its cgroup id.
+    """One process of a job, which is named by its cgroup id, and was seen first at ``seen_s``.
 
     ``threads`` are those that ran before ``threads_s``, when they were read. ``placement`` was read at
     ``placement_s``, and nothing could have changed it until ``sure_s``. ``was_moved`` is by us, since.
@@ -41,6 +41,7 @@ class Known:
     key: ProcessKey
     stat: proc_stat.Stat
     job: int
+    seen_s: float
     threads: Threads = NO_THREADS
     threads_s: float = NEVER_S
     threads_cost_s: float = LIKELY_THREADS_S
@@ -69,6 +70,11 @@ class Known:
     def placement_cost_s(self) -> float:
         """CPU time that reading its placement took, or is likely to take."""
         return self.placement.cost_s if self.placement else LIKELY_PLACEMENT_S
+
+    @property
+    def locked_s(self) -> float:
+        """For so long, at most, the last reading kept it from its address space."""
+        return self.placement.locked_s if self.placement else 0.0
 
     def is_where_it_was(self, migrated_pages: int) -> bool:
         """Say whether its pages must be where they were: it got none, lost none, and nobody moved any."""

@@ -30,7 +30,7 @@ SHARED_BY: Final = 2  # processes, at least, as far as a sample of pages can tel
 class Placement:
     """Where the pages of a process are, where it may allocate, and what finding out took of CPU time.
 
-    ``vmas`` need not be read again while none has come or gone.
+    ``locked_s`` is the part of it for which, at most, the process could neither map nor unmap. ``vmas`` need not be read again while none has come or gone.
     """
 
     regions: Regions
@@ -38,6 +38,7 @@ class Placement:
     source: PlacementSource
     error_share: float
     cost_s: float
+    locked_s: float
     vmas: maps.Maps
 
 
@@ -73,24 +74,27 @@ class Reader:
                 vmas, found = self._sampled(key, resident_pages, walked_pages, vmas)
             if vmas and found:
                 source, error_share = PlacementSource.PAGE_SAMPLE, found.error_share
-                regions = self._regions_of(vmas, found)
+                regions, locked_s = self._regions_of(vmas, found), None
             else:
                 source, error_share = PlacementSource.NUMA_MAPS, 0.0
-                regions, vmas = self._counted(key, vmas)
+                regions, vmas, locked_s = self._counted(key, vmas)
             took_s = time.thread_time() - began_s
-            return Placement(regions, status, source, error_share, took_s, vmas)
+            locked_s = took_s if locked_s is None else locked_s
+            return Placement(regions, status, source, error_share, took_s, locked_s, vmas)
         except Malformed as error:
             return error
 
     def _vmas(self, key: ProcessKey) -> maps.Maps:
         return maps.parse(maps.read(key.pid, self.root))
 
-    def _counted(self, key: ProcessKey, vmas: maps.Maps | None) -> tuple[Regions, maps.Maps]:
+    def _counted(self, key: ProcessKey, vmas: maps.Maps | None) -> tuple[Regions, maps.Maps, float]:
+        began_s = time.thread_time()
         text = numa_maps.read(key.pid, self.root)
+        locked_s = time.thread_time() - began_s
         placed = numa_maps.parse(text, self.topology.node_ids, self.topology.page_bytes)
         if vmas is None or not np.isin(placed.start, vmas.start).all():
             vmas = self._vmas(key)
-        return numa_maps.regions(placed, vmas.start, vmas.end), vmas
+        return numa_maps.regions(placed, vmas.start, vmas.end), vmas, locked_s
 
     def _sampled(
         self, key: ProcessKey, resident_pages: int, walked_pages: int, vmas: maps.Maps | None

@@ -40,6 +40,7 @@ from numad_py.workers import Unfinished, Workers
 
 # How old what is known may be: then its urgency is 1. What is known to have changed goes first.
 CPU_S: Final = 2.5
+FIRST_PLACEMENT_S: Final = 25.0  # so long that many new processes do not keep us from who runs
 CHANGED_PLACEMENT_S: Final = 5.0
 PLACEMENT_S: Final = 50.0
 EARLY: Final = 0.5  # the urgency from which on a look reads what has not changed, if it can afford to
@@ -219,7 +220,7 @@ class LiveSensor(Sensor):
             return
         known = self._known.get(pid)
         if known is None or known.key.start_ticks != stat.start_ticks or known.job != job:
-            self._known[pid] = known = Known(ProcessKey(pid, stat.start_ticks), stat, job)
+            self._known[pid] = known = Known(ProcessKey(pid, stat.start_ticks), stat, job, now_s)
         known.stat = stat
         if known.why and now_s >= known.retry_s:
             known.why = ""
@@ -282,12 +283,13 @@ class LiveSensor(Sensor):
         for known in self._known.values():
             if known.why or known.sure_s >= self._glanced_s:
                 continue
-            age_s = now_s - known.placement_s
+            age_s = now_s - (known.placement_s if known.placement else known.seen_s)
             changed = known.may_have_changed(self._trusted.get(known.job), self._migrated_pages)
-            urgency = age_s / (CHANGED_PLACEMENT_S if changed else PLACEMENT_S)
-            rested = known.was_moved or known.placement_cost_s <= LOCKED_SHARE * age_s
-            if rested and (changed or urgency >= EARLY):
-                yield urgency, known
+            rested = known.was_moved or known.locked_s <= LOCKED_SHARE * age_s
+            if known.then is None:
+                yield age_s / FIRST_PLACEMENT_S, known
+            elif rested and (changed or age_s >= EARLY * PLACEMENT_S):
+                yield age_s / (CHANGED_PLACEMENT_S if changed else PLACEMENT_S), known
 
     def _read_threads(self, known: Known, now_s: float) -> None:
         began_s = time.thread_time()

@@ -17,8 +17,8 @@ WORTH_NAMING_SHARE: Final = 1e-6  # of modelled time, below which nothing could 
 DIGITS: Final = 9  # significant ones: enough to compare, and the same on every machine
 CAPTION: Final = (
     "`hold` moves nothing: a time below 1 is shorter than without any moves. Modelled, not measured: remote "
-    "accesses and time come from a cost model, on the demand that the trace recorded. What could be gained is a "
-    "bound: an oracle's time, with room and moving time without end."
+    "accesses and time come from a cost model, on the demand that the trace recorded. The possible gain is a "
+    "bound: an oracle's, with room and moving time without end."
 )
 
 _ROOMY: Final = 3  # policies that fit a terminal of 80 columns beside sparklines of full length
@@ -30,7 +30,7 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "settled, slowest job": lambda score, _: _settled(score),
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
     "modelled time / hold": lambda score, hold: _ratio(time_to_baseline(score, hold)),
-    "of what could be gained": lambda score, hold: _share(gained_share(score, hold)),
+    "of the possible gain": lambda score, hold: _share(gained_share(score, hold)),
     "moved, MB": lambda score, _: f"{score.moved_bytes / 2**20:,.0f}",
     "moved, pages": lambda score, _: f"{score.moved_pages:,}",
     "CPU time of moving, s": lambda score, _: f"{score.moving_s:.3f}",

@@ -66,7 +66,7 @@ def test_what_is_not_known_is_a_dash():
         "settled, slowest job",
         "modelled remote access",
         "modelled time / hold",
-        "of what could be gained",
+        "of the possible gain",
     ]
 
 
