@@ -218,3 +218,30 @@ def test_no_progress_is_shown_in_a_pipe(tmp_path, monkeypatch):
     monkeypatch.setattr("numad_py.cli.simulate._QUIET_S", 0)
 
     assert ran(short(tmp_path / "a.jsonl")).stderr == ""
+
+
+def test_a_scenario_is_played_by_its_name_on_a_machine_by_its_name():
+    arguments = "--scenario", "late-bound-worker", "--machine", "two-socket-xeon-gold-6240"
+    (played,) = figures(*arguments, "--policy", "default")
+
+    default = played["policies"]["default"]
+    assert played["trace"].endswith("sim/scenarios/late-bound-worker.yaml")
+    assert 0.5 < default["gained_share"] <= 1
+    assert default["least_s"] <= default["modelled_s"] < played["policies"]["hold"]["modelled_s"]
+
+
+def test_traces_and_scenarios_stand_side_by_side(tmp_path):
+    found = figures(short(tmp_path / "a.jsonl"), "--scenario", "two-nodes")
+
+    assert [Path(each["trace"]).name for each in found] == ["a.jsonl", "two-nodes.yaml"]
+
+
+def test_without_a_trace_or_a_scenario_it_says_what_scenarios_there_are():
+    assert "before-fork" in ran(fails=True).output
+
+
+def test_an_unknown_scenario_or_machine_is_refused(tmp_path):
+    with pytest.raises(ProfileError, match="'nowhere' in scenarios; there is before-fork"):
+        ran("--scenario", "nowhere")
+    with pytest.raises(ProfileError, match="'nowhere' in machines"):
+        ran(short(tmp_path / "a.jsonl"), "--machine", "nowhere")

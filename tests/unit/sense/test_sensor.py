@@ -311,6 +311,23 @@ def test_what_the_budget_does_not_reach_is_named_and_comes_later(fake, readings)
     assert sorted(readings) == list(pids)
 
 
+def test_many_new_processes_do_not_hide_who_runs(fake):
+    pids = range(100, 200)
+    for pid in pids:
+        fake.process(pid)
+    fake.job(pids=pids)
+    eyes = sensor_of(fake, every_s=1, budget_core_share=0.0005)  # which is soon used up: one thing a look
+    ages_s, looks = [], 0
+
+    while len(seen(snapshot := eyes.look())) < len(pids):
+        looks += 1
+        fake.process(100, ticks={100: (0, looks)})
+        ages_s.append(only_job(snapshot).processes[0].cpu_age_s)
+
+    assert looks > 20
+    assert max(ages_s) <= max(looks / 4, 10)
+
+
 def test_what_a_look_costs_is_told(fake):
     fake.process(100)
     fake.job(pids=[100])
