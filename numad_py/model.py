@@ -232,6 +232,7 @@ class AccessSource(StrEnum):
     IBS = "ibs"
     SPE = "spe"
     DAMON = "damon"
+    IDLE_PAGES = "idle-pages"
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +254,8 @@ class Accesses:
 
     Rows are regions as the source cut them (not VMAs), ascending; ``counts`` has the shape
     (regions, groups) and counts what was seen: samples, or for DAMON the checks that found the
-    region accessed. ``checks`` of that many say how often one could have been seen; None where
+    region accessed, and for idle-page tracking its pages that were, by whomever: then the only group
+    names nobody. ``checks`` of that many say how often one could have been seen; None where
     samples have no such bound. ``period_s`` is how long was watched.
     """
 

@@ -15,6 +15,7 @@ from numad_py.sense.gpus import Gpus
 from numad_py.sense.investigate import access_sources
 from numad_py.sense.investigate.access_sampling import AccessSampler
 from numad_py.sense.investigate.damon_watch import Damon
+from numad_py.sense.investigate.idle_pages import IdlePages
 from numad_py.sense.investigate.investigations import Investigations, Source
 
 COUNTING_PART: Final = 0.15  # of the budget
@@ -48,7 +49,8 @@ class FurtherSenses:
         self.sources: list[Source] = []
         if investigate:
             samplers = (AccessSampler(topology, each, root=root) for each in access_sources.available(root))
-            self.sources += [*samplers, Damon(topology, state=damon_state, root=root)]
+            damon = Damon(topology, state=damon_state, root=root)
+            self.sources += [*samplers, damon, IdlePages(topology, root=root)]
         self._investigations = Investigations(topology, self.sources)
         self.investigation_cpu_s = 0.0
 

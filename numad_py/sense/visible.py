@@ -8,12 +8,12 @@ It is told from files alone: nothing is opened that counts, samples or watches.
 import importlib.util
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from numad_py.kernel import capabilities, cgroup, cpulist, kfd, nvidia_files, pid_namespace
+from numad_py.kernel import capabilities, cgroup, cpulist, kfd, nvidia_files, page_idle, pid_namespace
 
 _DEVICES: Final = Path("sys/bus/event_source/devices")
 _BALANCING: Final = Path("proc/sys/kernel/numa_balancing")
@@ -145,6 +145,15 @@ def access_samples(host: Host) -> Finding:
 
 
 def heat(host: Host) -> Finding:
+    """Check whether DAMON can be used, or else idle-page tracking, which does not tell who."""
+    finding = _damon(host)
+    idle_pages = (host.root / page_idle.BITMAP).exists() and "CAP_SYS_ADMIN" in host.capabilities
+    if finding.seen is Seen.NO and idle_pages:
+        return replace(finding, seen=Seen.LIMITED, source="idle-page tracking, which does not tell who")
+    return finding
+
+
+def _damon(host: Host) -> Finding:
     """Check whether DAMON can be used. The machine has it once: who finds it in use gives way."""
     sense = "heat of memory"
     if not (host.root / _DAMON).is_dir():

@@ -2,6 +2,7 @@
 
 """Every sense says what it reads here, and what is lacking names the one thing that would help."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,19 @@ def test_damon_is_used_only_where_nobody_uses_it(tmp_path, files, seen, lacking)
 
     assert finding.seen is seen
     assert lacking in finding.remedy
+
+
+def test_without_damon_idle_page_tracking_shows_heat_and_not_whose(tmp_path):
+    files = {"sys/kernel/mm/page_idle/bitmap": ""}
+
+    with_right, without = (
+        visible.heat(replace(on(tmp_path, files), capabilities=frozenset(granted)))
+        for granted in ({"CAP_SYS_ADMIN"}, set())
+    )
+
+    assert (with_right.seen, without.seen) == (Seen.LIMITED, Seen.NO)
+    assert "does not tell who" in with_right.source
+    assert "CONFIG_DAMON_SYSFS" in with_right.remedy
 
 
 def test_damons_files_need_root(tmp_path):
