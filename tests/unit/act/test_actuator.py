@@ -6,14 +6,16 @@ import mmap
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from numad_py.act.actuator import LiveActuator
+from numad_py.act.actuator import NICE, LiveActuator
 from numad_py.act.pages import Sizes
+from numad_py.act.transfer import Transfer
 from numad_py.kernel import proc_stat, proc_status
 from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason
 from numad_py.workers import Workers
@@ -124,3 +126,19 @@ def test_with_no_time_at_all_every_move_is_still_answered_at_once(memory):
 
 def test_nothing_to_do_is_done():
     assert LiveActuator(Workers(), Sizes(BASE, 0)).move(Plan()) == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_SYS_NICE")
+def test_moves_are_carried_out_where_others_seldom_preempt_and_nothing_else_is(memory, monkeypatch):
+    ours, priorities = os.getpriority(os.PRIO_PROCESS, 0), []
+
+    def note(_transfer, *_chunk):
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    monkeypatch.setattr(Transfer, "by_pages", note)
+    monkeypatch.setattr(Transfer, "by_process", note)
+
+    answered(memory, memory + PAGES * BASE)
+
+    assert set(priorities) == {NICE}
+    assert os.getpriority(os.PRIO_PROCESS, 0) == ours
