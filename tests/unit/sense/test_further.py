@@ -65,7 +65,7 @@ def test_what_an_investigation_saw_is_told_once(senses, us, monkeypatch):
     assert (afterwards.processes[0].accesses, senses.investigation_cpu_s) == (None, 0.0)
 
 
-def test_with_investigations_damon_is_asked_last(tmp_path):
+def test_with_investigations_samples_are_asked_for_first_then_damon_then_idle_pages(tmp_path):
     fake = FakeRoot(tmp_path)
     fake.write("proc/sys/kernel/numa_balancing", "1\n")
 
@@ -79,7 +79,7 @@ def test_with_investigations_damon_is_asked_last(tmp_path):
     )
     senses.close()
 
-    assert [type(each).__name__ for each in senses.sources] == ["AccessSampler", "Damon"]
+    assert [type(each).__name__ for each in senses.sources] == ["AccessSampler", "Damon", "IdlePages"]
 
 
 @pytest.mark.parametrize(
