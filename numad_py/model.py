@@ -361,7 +361,11 @@ class JobCounters:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A labelled cgroup subtree. Its identity is the cgroup id, not the path."""
+    """A labelled cgroup subtree. Its identity is the cgroup id, not the path.
+
+    ``barrier`` says that its processes are ranks that wait for each other at every step; nobody can see that from
+    outside.
+    """
 
     cgroup_id: int
     path: str
@@ -369,6 +373,7 @@ class Job:
     processes: tuple[Process, ...]
     memory: JobMemory | None
     counters: JobCounters | None = None
+    barrier: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -458,6 +463,7 @@ class Reason(StrEnum):
     """Why a policy wants a move."""
 
     MEMORY_FOLLOWS_CPU = "memory-follows-cpu"
+    TASKS_FOLLOW_MEMORY = "tasks-follow-memory"
     SPREAD = "spread"
 
 
@@ -483,6 +489,15 @@ class MovePages:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class MoveTasks:
+    """One wish: let all threads of a process run on the CPUs of these nodes, and on no others."""
+
+    process: ProcessKey
+    nodes: tuple[int, ...]
+    reason: Reason
+
+
 class Refusal(StrEnum):
     """Why the guard held a move back, or part of it."""
 
@@ -492,6 +507,7 @@ class Refusal(StrEnum):
     RATE = "rate limit"
     COOLDOWN = "cooling down after a move elsewhere"
     BACKOFF = "backing off after failures"
+    TASKS = "tasks are not moved"
 
 
 @dataclass(frozen=True)
@@ -505,10 +521,14 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All wishes of one tick, most valuable first, and what the guard held back."""
+    """All wishes of one tick, most valuable first, and what the guard held back.
+
+    ``task_moves`` are for simulated machines: the guard, and so the daemon, lets none of them through.
+    """
 
     moves: tuple[MovePages, ...] = ()
     held: tuple[Held, ...] = ()
+    task_moves: tuple[MoveTasks, ...] = ()
 
 
 class Ending(StrEnum):
