@@ -17,10 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from numad_py.model import (
-    Addresses,
     Ending,
     Held,
-    Ints,
     MovePages,
     Outcome,
     Plan,
@@ -31,6 +29,7 @@ from numad_py.model import (
     Tick,
 )
 from numad_py.roles import Policy
+from numad_py.topology import Addresses, Ints
 
 MB = 1 << 20
 LONGEST_WAIT_S = 900.0  # the 15 minutes of katalyst's ping-pong guard

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from numad_py.model import (
     Accesses,
     AccessSource,
-    Device,
-    DeviceKind,
     Ending,
     Held,
     Job,
@@ -28,7 +26,6 @@ from numad_py.model import (
     Mempolicy,
     MovePages,
     MoveTasks,
-    Node,
     NodeMemory,
     Outcome,
     PlacementSource,
@@ -44,8 +41,8 @@ from numad_py.model import (
     ThreadGroup,
     Threads,
     Tick,
-    Topology,
 )
+from numad_py.topology import Device, DeviceKind, Node, Topology
 
 GIB = 1 << 30
 MIB = 1 << 20

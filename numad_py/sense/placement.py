@@ -18,8 +18,9 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import Malformed, maps, numa_maps, placement, proc_status
-from numad_py.model import Mempolicy, PlacementSource, ProcessKey, RegionKind, Regions, Topology
+from numad_py.model import Mempolicy, PlacementSource, ProcessKey, RegionKind, Regions
 from numad_py.sense import page_sample
+from numad_py.topology import Topology
 
 PTE_WALK_S: Final = 55e-9  # measured, 51 to 61 ns; a huge page costs as much as one small one
 UNFOUND_SHARE: Final = 1 / 8  # of what is resident: then VMAs came or went; a draw alone errs by 2 to 4 %

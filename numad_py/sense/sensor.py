@@ -20,22 +20,14 @@ from pathlib import Path
 from typing import Final
 
 from numad_py.kernel import Malformed, cgroup, hotplug, node_sysfs, proc_stat, vmstat
-from numad_py.model import (
-    Job,
-    JobMemory,
-    LookCost,
-    Mempolicy,
-    ProcessKey,
-    Skipped,
-    Snapshot,
-    Topology,
-)
+from numad_py.model import Job, JobMemory, LookCost, Mempolicy, ProcessKey, Skipped, Snapshot
 from numad_py.roles import Sensor
 from numad_py.sense.budget import Budget, Recurring
 from numad_py.sense.cpu_time import NO_THREADS, CpuTime
 from numad_py.sense.further import FurtherSenses
 from numad_py.sense.known import Known, Then, agrees
 from numad_py.sense.placement import Placement, Reader
+from numad_py.topology import Topology
 from numad_py.workers import Unfinished, Workers
 
 # How old what is known may be: then its urgency is 1. What is known to have changed goes first.

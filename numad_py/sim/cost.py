@@ -32,9 +32,9 @@ import numpy as np
 
 from numad_py import machines
 from numad_py.machines import MachineFile, middle
-from numad_py.model import Floats, Ints, Topology
 from numad_py.profile import ProfileError
 from numad_py.sim import load
+from numad_py.topology import Floats, Ints, Topology
 from numad_py.trace import Header
 
 LOCAL_NS: Final = 90.0

@@ -21,8 +21,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Ints, NodeMemory, Process, ProcessKey, RegionKind, Regions, Snapshot, Tick
+from numad_py.model import NodeMemory, Process, ProcessKey, RegionKind, Regions, Snapshot, Tick
 from numad_py.sim.placement import PARTS, Kinship, kinship
+from numad_py.topology import Ints
 
 _FILE = int(RegionKind.FILE)
 MOST_LEFT = 1024  # processes that left and are remembered: memory must not grow with the trace

@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Floats, Ints
+from numad_py.topology import Floats, Ints
 
 LINE_BYTES: Final = 64
 MOST_ROUNDS: Final = 1_000  # a handful is usual; over a hundred where many servers are just full

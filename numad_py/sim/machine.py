@@ -9,7 +9,6 @@ import numpy as np
 
 from numad_py.model import (
     Ending,
-    Ints,
     Job,
     MovePages,
     NodeMemory,
@@ -19,13 +18,13 @@ from numad_py.model import (
     ProcessKey,
     Regions,
     Snapshot,
-    Topology,
 )
 from numad_py.roles import Actuator, Clock, Sensor
 from numad_py.sim.cost import Prices
 from numad_py.sim.demand import Recording, Rows, Wanted
 from numad_py.sim.moving import carry_out
 from numad_py.sim.placement import apportion, growth_weights, inherit, spill
+from numad_py.topology import Ints, Topology
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numad_py.model import Floats, Process, ProcessKey, Regions, Snapshot, Tick
+from numad_py.model import Process, ProcessKey, Regions, Snapshot, Tick
 from numad_py.sim.cost import Prices
+from numad_py.topology import Floats
 
 
 @dataclass(frozen=True, eq=False)

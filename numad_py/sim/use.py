@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Floats, ProcessKey, Regions, Snapshot, Topology
+from numad_py.model import ProcessKey, Regions, Snapshot
+from numad_py.topology import Floats, Topology
 
 HOME_PART: Final = 0.5
 

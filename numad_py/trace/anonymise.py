@@ -16,20 +16,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from numad_py.model import (
-    Accesses,
-    Addresses,
-    Held,
-    Ints,
-    Job,
-    MovePages,
-    Outcome,
-    Plan,
-    Process,
-    ProcessKey,
-    Skipped,
-    Tick,
-)
+from numad_py.model import Accesses, Held, Job, MovePages, Outcome, Plan, Process, ProcessKey, Skipped, Tick
+from numad_py.topology import Addresses, Ints
 from numad_py.trace.header import Header
 
 _GIB = 1 << 30

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from numad_py import __version__
-from numad_py.model import Topology
+from numad_py.topology import Topology
 from numad_py.trace import wire
 from numad_py.trace.wire import Damage, Kind
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from numad_py.model import (
     Held,
-    Ints,
     Job,
     JobCounters,
     JobMemory,
@@ -27,6 +26,7 @@ from numad_py.model import (
     Threads,
     Tick,
 )
+from numad_py.topology import Ints
 from numad_py.trace import accesses, plausible, regions, wire
 from numad_py.trace.header import Header
 from numad_py.trace.wire import Damage, Kind, column, escaped, unescaped

@@ -11,7 +11,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from numad_py.model import AccessSource, DeviceKind, Ending, PlacementSource, Reason, Refusal
+from numad_py.model import AccessSource, Ending, PlacementSource, Reason, Refusal
+from numad_py.topology import DeviceKind
 
 VERSION: Literal[0] = 0
 MINOR = 0  # grows with each column that is added; a reader ignores those that it does not know

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from numad_py import machines
-from numad_py.model import Topology
 from numad_py.profile import ProfileError
 from numad_py.sim import cost, load
+from numad_py.topology import Topology
 from numad_py.trace import Header
 from tests.builders import TWO_NODES, topology
 
