@@ -86,15 +86,15 @@ class Prices:
     parallel_accesses: float = 1.0
     machine: load.Machine | None = None
 
-    def loaded_ns(self, cpu_s: Floats, page_share: Floats, elapsed_s: float) -> Floats:
-        """Give latencies while processes run for that long from each node, on pages that lie so; idle ones without limits.
+    def loaded_ns(self, cpu_s: Floats, reach: Floats, elapsed_s: float) -> Floats:
+        """Give latencies while processes run for that long from each node, and reach for those; idle ones without limits.
 
         All accesses are taken for reads: no trace tells them from writes.
         """
         if self.machine is None or not elapsed_s:
             return self.latency_ns
         gb_per_s = cpu_s / elapsed_s * self.accesses_per_cpu_s * load.LINE_BYTES / 1e9
-        demand = load.Demand(gb_per_s, page_share, self.memory_share)
+        demand = load.Demand(gb_per_s, reach, self.memory_share)
         return load.solve(self.machine, demand).latency_ns
 
     def page_ns(self, page_bytes: Ints) -> Ints:

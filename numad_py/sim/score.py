@@ -5,7 +5,8 @@
 Problem: two policies are to be compared on figures that mean the same for both, and for a live daemon.
 
 Primitive: each tick gives CPU time by process and node, resident bytes by process and node, and outcomes.
-A process's accesses are taken to be spread evenly over its resident pages, and to come from where it used CPU time.
+A process's accesses are taken to come from where it used CPU time, and to go where an investigation saw them go; before
+any did, evenly to its resident pages.
 
 Application: one `Scorer` per run; what it remembers does not grow with the run's length.
 
@@ -184,11 +185,12 @@ class Scorer:
 
     def _add_accesses(self, use: Use, elapsed_s: float) -> None:
         """Add CPU time, the part of it that reached for another node, and what it waited for memory."""
-        latency_ns = self._prices.loaded_ns(use.cpu_s, use.page_share, elapsed_s)
-        slower = use.page_share @ (latency_ns / np.diag(self._prices.latency_ns)[:, None]).T
+        latency_ns = self._prices.loaded_ns(use.cpu_s, use.reach, elapsed_s)
+        ratio = latency_ns / np.diag(self._prices.latency_ns)[:, None]
+        slower = np.einsum("pij,ij->pi", use.reach, ratio)
         homeless = use.page_share.sum(axis=1) == 0  # nothing resident: taken for local
         slower[homeless] = 1.0
-        remote = np.where(homeless[:, None], 0.0, 1 - use.page_share)
+        remote = np.where(homeless[:, None], 0.0, 1 - np.einsum("pii->pi", use.reach))
         self._sums.cpu_s += float(use.cpu_s.sum())
         self._sums.wait_s += float((use.cpu_s * slower).sum())
         self._sums.remote_s += float((use.cpu_s * remote).sum())

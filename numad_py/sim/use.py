@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numad_py.model import ProcessKey, Regions, Snapshot
+from numad_py.sim.load import from_everywhere
+from numad_py.sim.reach import Reach
 from numad_py.topology import Floats, Topology
 
 HOME_PART: Final = 0.5
@@ -20,12 +22,17 @@ HOME_PART: Final = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """CPU seconds, shares of resident bytes, unbound anonymous bytes, and homes."""
+    """CPU seconds, shares of resident bytes, unbound anonymous bytes, and homes.
+
+    ``reach`` has the shape (processes, nodes, nodes): of what a process accesses from one node, the share that lies on
+    another; a process that holds nothing reaches nowhere.
+    """
 
     cpu_s: Floats
     page_share: Floats
     anon_bytes: Floats
     home: NDArray[np.bool_]
+    reach: Floats
 
     @property
     def local_bytes(self) -> Floats:
@@ -63,6 +70,7 @@ class Users:
 
     def __init__(self) -> None:
         self._known: dict[ProcessKey, tuple[_Resident, NDArray[np.bool_]]] = {}
+        self._reach: dict[ProcessKey, Reach] = {}
 
     def look(self, snapshot: Snapshot) -> Use:
         """Give what all processes did since the last look, in the order of the jobs."""
@@ -78,12 +86,30 @@ class Users:
         self._known = {
             each.key: (held, where) for each, held, where in zip(processes, resident, home, strict=True)
         }
-        return Use(
-            cpu_s,
-            np.array([held.page_share for held in resident], np.float64).reshape(cpu_s.shape),
-            np.array([held.anon_bytes for held in resident], np.float64).reshape(cpu_s.shape),
-            home,
-        )
+        page_share = np.array([held.page_share for held in resident], np.float64).reshape(cpu_s.shape)
+        anon_bytes = np.array([held.anon_bytes for held in resident], np.float64).reshape(cpu_s.shape)
+        return Use(cpu_s, page_share, anon_bytes, home, self._reached(snapshot, page_share))
+
+    def _reached(self, snapshot: Snapshot, page_share: Floats) -> Floats:
+        """Give ``Use.reach``: even over the pages, but of processes that were investigated."""
+        even = from_everywhere(page_share)
+        before, self._reach = self._reach, {}
+        rows, seen = [], []
+        for row, process in enumerate(snapshot.processes):
+            known = before.get(process.key)
+            accesses = process.accesses or (known and known.accesses)
+            if accesses is None:
+                continue
+            if known is None or known.accesses is not accesses or known.regions is not process.regions:
+                known = Reach.of(accesses, process.regions)
+            self._reach[process.key] = known
+            rows.append(row)
+            seen.append(known.from_nodes(process.threads, page_share[row], snapshot.topology))
+        if not rows:
+            return even
+        reach = even.copy()
+        reach[rows] = seen
+        return reach
 
 
 _UNKNOWN: Final = (_Resident.of(Regions.empty(0)), np.zeros(0, bool))

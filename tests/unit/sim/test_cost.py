@@ -133,7 +133,7 @@ def test_a_machine_file_without_bandwidth_has_no_limits_and_memory_at_rest(tmp_p
     prices = cost.read(written(tmp_path, TWO))
 
     assert prices.machine is None
-    assert prices.loaded_ns(np.array([[1e9, 0]]), np.array([[1.0, 0]]), 1.0) is prices.latency_ns
+    assert prices.loaded_ns(np.array([[1e9, 0]]), np.array([[[1.0, 0]] * 2]), 1.0) is prices.latency_ns
 
 
 def test_bandwidth_limits_controllers_and_wires_and_what_is_not_known_does_not(tmp_path):
@@ -184,7 +184,7 @@ def test_a_sweep_of_few_loads_makes_no_curve(tmp_path, loads):
 
 def test_memory_that_is_used_answers_later_the_more_is_used_at_once(tmp_path):
     prices = cost.read(written(tmp_path, TWO + LIMITS))
-    cpu_s, local = np.array([[20.0, 0.0]]), np.array([[1.0, 0.0]])
+    cpu_s, local = np.array([[20.0, 0.0]]), np.array([[[1.0, 0.0]] * 2])
 
     one, ten = (
         replace(prices, parallel_accesses=each).loaded_ns(cpu_s, local, 1.0)[0, 0] for each in (1, 10)
