@@ -8,11 +8,15 @@ Application: the oracle and the score keep what they know by row, and take it al
 """
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numad_py.model import Process, ProcessKey, Regions
 from numad_py.topology import Ints
+
+Number = TypeVar("Number", np.int64, np.float64)
 
 
 class Roll:
@@ -42,3 +46,17 @@ class Roll:
 
 
 _NONE = Regions.empty(0)
+
+
+def columns(held: Sequence[Regions], *names: str) -> tuple[Any, ...]:
+    """Put the regions of several processes one under the other: how many each has, and the named columns."""
+    lengths = np.array([len(each) for each in held])
+    return lengths, *(np.concatenate([getattr(each, name) for each in held]) for name in names)
+
+
+def by_process(by_row: NDArray[Number], lengths: Ints, how: np.ufunc = np.add) -> NDArray[Number]:
+    """Reduce as many rows as each process has to one; to 0 where it has none."""
+    some = lengths > 0
+    reduced = np.zeros((len(lengths), *by_row.shape[1:]), by_row.dtype)
+    reduced[some] = how.reduceat(by_row, (lengths.cumsum() - lengths)[some], axis=0)
+    return reduced

@@ -127,7 +127,7 @@ class Scorer:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._users = Users()
+        self._users = Users(len(prices.latency_ns))
         self._sums = _Sums()
         self._timeline = Timeline(TIMELINE_POINTS)
         self._settling: dict[int, _Settling] = {}

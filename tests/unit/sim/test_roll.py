@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Processes keep what is known of them by row, whoever comes and goes; who is new or holds others is named."""
+"""Processes keep what is known of them by row, whoever comes and goes; what they hold is added up for all at once."""
 
 import numpy as np
 
-from numad_py.sim.roll import Roll
-from tests.builders import process
+from numad_py.sim.roll import Roll, by_process, columns
+from tests.builders import process, regions
 
 OLD, NEW = process(1, pages={0: 1}), process(1, pages={0: 2})
 OTHER = process(2, pages={1: 3})
@@ -45,3 +45,20 @@ def test_who_was_away_is_a_stranger_again():
 
     assert rows.tolist() == [-1, 0, -1]
     assert changed == [0]
+
+
+def test_rows_are_reduced_by_process_also_where_one_has_none():
+    none = regions()
+    held = [none, regions({0: 3}, {1: 4}), none, regions({0: 5}), none]
+
+    lengths, pages, page_bytes = columns(held, "pages", "page_bytes")
+
+    assert by_process(pages, lengths).tolist() == [[0, 0], [3, 4], [0, 0], [5, 0], [0, 0]]
+    assert by_process(pages[:, 0], lengths, np.minimum).tolist() == [0, 0, 0, 5, 0]
+    assert page_bytes.tolist() == [4096] * 3
+
+
+def test_nobody_has_nothing():
+    lengths, pages = columns([regions()], "pages")
+
+    assert by_process(pages, lengths).tolist() == [[0, 0]]
