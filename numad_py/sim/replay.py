@@ -60,8 +60,13 @@ def scores(
             oracle.add(turn[BASELINE])
         if watch:
             watch(turn)
-    least_s = oracle.modelled_s if BASELINE in policies else None
-    return {name: dataclasses.replace(scorer.score, least_s=least_s) for name, scorer in scorers.items()}
+    found = {name: scorer.score for name, scorer in scorers.items()}
+    if BASELINE not in policies:
+        return found
+    return {
+        name: dataclasses.replace(score, least_s=oracle.modelled_s(tasks=score.task_moves > 0))
+        for name, score in found.items()
+    }
 
 
 def _loop(

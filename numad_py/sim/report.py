@@ -38,6 +38,7 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "CPU time of moving, s": lambda score, _: f"{score.moving_s:.3f}",
     "jobs blocked, s": lambda score, _: f"{score.blocked_s:.3f}",
     "moves decided": lambda score, _: f"{score.decisions:,}",
+    "tasks moved": lambda score, _: f"{score.task_moves:,}",
     "held back by the guard": lambda score, _: f"{score.held:,}",
 }
 

@@ -58,6 +58,7 @@ class Score:
     moving_s: float
     blocked_s: float
     decisions: int
+    task_moves: int
     held: int
     held_bytes: int
     endings: Mapping[str, int]
@@ -121,6 +122,7 @@ class _Sums:
     moving_s: float = 0.0
     blocked_s: float = 0.0
     decisions: int = 0
+    task_moves: int = 0
     held: int = 0
     held_bytes: int = 0
     endings: Counter[str] = field(default_factory=Counter)
@@ -132,7 +134,7 @@ class Scorer:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._users = Users()
+        self._users = Users(len(prices.latency_ns))
         self._sums = _Sums()
         self._timeline = Timeline(TIMELINE_POINTS)
         self._settling: dict[int, _Settling] = {}
@@ -171,6 +173,7 @@ class Scorer:
             moving_s=sums.moving_s,
             blocked_s=sums.blocked_s,
             decisions=sums.decisions,
+            task_moves=sums.task_moves,
             held=sums.held,
             held_bytes=sums.held_bytes,
             endings=dict(sorted(sums.endings.items())),
@@ -235,6 +238,7 @@ class Scorer:
             sums.endings[outcome.ending.value] += 1
             sums.failed_pages.update(outcome.failed)
         sums.decisions += len(tick.plan.moves)
+        sums.task_moves += len(tick.plan.task_moves)
         sums.held += len(tick.plan.held)
         sums.held_bytes += sum(held.bytes for held in tick.plan.held)
         sums.blocked_s += float(blocked_s.sum())
