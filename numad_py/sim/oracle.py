@@ -14,12 +14,14 @@ What cannot move (bound by a mempolicy, or mapped by several processes) pays whe
 Latencies are idle ones: load only adds to them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from numad_py.model import Regions, Snapshot, Tick
 from numad_py.sim.cost import Prices
+from numad_py.sim.demand import MOST_LEFT
+from numad_py.sim.placement import overlaps
 from numad_py.sim.roll import Roll, by_process, columns
 from numad_py.topology import Bools, Floats
 
@@ -36,10 +38,10 @@ class Oracle:
         self._prices = prices
         self._slower = prices.latency_ns / np.diag(prices.latency_ns)[:, None]
         self._touched_s = np.where(np.eye(nodes, dtype=bool), 0.0, np.inf)
-        self._roll = Roll()
+        self._roll = Roll(remembered=MOST_LEFT)
         self._bytes = np.zeros((1, 2, nodes))  # that may not move, and that may
         self._move_s = np.zeros(1)  # the least price of moving a byte
-        self._least_s = self._touched_s[None]
+        self._least_s = np.zeros((1, 2, nodes, nodes))
         self._allowed = _Allowed()
         self._time_s: float | None = None
         self._spent_s = 0.0
@@ -60,33 +62,49 @@ class Oracle:
                 each[rows] for each in (self._bytes, self._move_s, self._least_s)
             )
         if changed:
-            self._hold(changed, [snapshot.processes[row].regions for row in changed])
+            strangers = np.zeros(len(changed), bool) if rows is None else rows[list(changed)] < 0
+            self._hold(changed, strangers, snapshot)
         self._spent_s += self._live(snapshot, elapsed_s)
 
-    def _hold(self, rows: list[int], regions: Sequence[Regions]) -> None:
-        """Take in what these rows hold now, and the pages that are new."""
-        had, least_s = self._bytes[rows, 1], self._least_s[rows]
-        self._bytes[rows], self._move_s[rows] = _holdings(regions, self._prices)
-        grown = self._bytes[rows, 1] > had
-        merged_s = np.where((had > 0)[:, :, None], np.minimum(least_s, self._touched_s), self._touched_s)
-        self._least_s[rows] = np.where(grown[:, :, None], merged_s, least_s)
+    def _hold(self, changed: Mapping[int, Regions], strangers: Bools, snapshot: Snapshot) -> None:
+        """Take in what these rows hold now. What came was touched first where it is, or could move until now."""
+        rows, now = list(changed), [snapshot.processes[row].regions for row in changed]
+        had = self._bytes[rows]
+        self._bytes[rows], self._move_s[rows] = held, _ = _holdings(now, self._prices)
+        touched_s = np.where(
+            strangers[:, None, None] | self._ample(had, held, snapshot), self._touched_s, 0.0
+        )
+        least_s = np.where(had[..., None] > 0, self._least_s[rows], np.inf)
+        was, may = had.sum(axis=2) > 0, held.sum(axis=2) > 0
+        for index in np.flatnonzero((was & may[:, ::-1]).any(axis=1)).tolist():
+            if _converted(changed[rows[index]], now[index]):
+                least_s[index] = least_s[index].min(axis=0)
+        grown = np.stack([_grown(changed[row], each) for row, each in zip(rows, now, strict=True)])
+        new = (grown[:, None] | (had == 0))[..., None]
+        self._least_s[rows] = np.where(new, np.minimum(least_s, touched_s[:, None]), least_s)
+
+    def _ample(self, had: Floats, held: Floats, snapshot: Snapshot) -> bool:
+        """Whether pages are first touched on the same nodes wherever others were moved: all would find room on each."""
+        memory, shrunk_bytes = snapshot.memory, np.maximum(had - held, 0).sum()
+        here_bytes = self._bytes[: len(snapshot.processes)].sum(axis=(0, 1))
+        left_bytes = memory.free_bytes - memory.high_watermark_bytes + here_bytes
+        return bool((left_bytes >= here_bytes.sum() + shrunk_bytes)[memory.total_bytes > 0].all())
 
     def _live(self, snapshot: Snapshot, elapsed_s: float) -> float:
         """Let every page pay for where it is and go on; give what was spent."""
-        cpu_s, share = snapshot.cpu_s, self._prices.memory_share
-        other, movable = self._bytes[:-1, 0], self._bytes[:-1, 1]
-        every = (movable + other).sum(axis=1)
+        cpu_s, share, present = snapshot.cpu_s, self._prices.memory_share, slice(len(snapshot.processes))
+        held, used_s = self._bytes[present], cpu_s.sum(axis=1)
+        every = held.sum(axis=(1, 2))
         per_byte_s = share * (cpu_s @ self._slower) / np.maximum(every, 1)[:, None]
-        homeless_s = share * cpu_s[every == 0].sum()
-        paid = self._least_s[:-1] + per_byte_s[:, None, :]
-        busy = np.minimum(cpu_s.sum(axis=1) / elapsed_s, 1.0) if elapsed_s else cpu_s.sum(axis=1) > 0
-        moved = paid.min(axis=2, keepdims=True) + (busy * self._move_s[:-1])[:, None, None]
-        allowed = self._allowed.by_row(snapshot)
-        paid = np.where(allowed[:, None, :], np.minimum(paid, moved), paid)
-        lowest = paid.min(axis=2)
-        self._least_s[:-1] = paid - lowest[:, :, None]
-        in_pages_s = (movable * lowest).sum() + (other * per_byte_s).sum()
-        return float((1 - share) * cpu_s.sum() + homeless_s + in_pages_s)
+        paid = self._least_s[present] + per_byte_s[:, None, None, :]
+        busy = np.minimum(used_s / elapsed_s, 1.0) if elapsed_s else used_s > 0
+        movable = paid[:, 1]
+        moved = movable.min(axis=2, keepdims=True) + (busy * self._move_s[present])[:, None, None]
+        np.minimum(movable, moved, out=movable, where=self._allowed.by_row(snapshot)[:, None, :])
+        lowest = paid.min(axis=3)
+        self._least_s[present] = paid - lowest[..., None]
+        homeless_s = share * used_s[every == 0].sum()
+        return float((1 - share) * used_s.sum() + homeless_s + (held * lowest).sum())
 
 
 class _Allowed:
@@ -101,8 +119,29 @@ class _Allowed:
         if nodes != self._nodes:
             ids = snapshot.topology.node_ids
             row_of = {each: np.isin(ids, each) for each in set(nodes)}
-            self._nodes, self._rows = nodes, np.array([row_of[each] for each in nodes]).reshape(-1, len(ids))
+            self._nodes, self._rows = (
+                nodes,
+                np.array([row_of[each] for each in nodes], bool).reshape(-1, len(ids)),
+            )
         return self._rows
+
+
+def _may_move(regions: Regions) -> Bools:
+    return regions.unbound & (regions.mapmax <= 1)
+
+
+def _grown(then: Regions, now: Regions) -> Bools:
+    """By node: whether a region has pages there that may be new."""
+    grown = np.ones(now.pages.shape[1], bool)
+    if np.array_equal(then.start, now.start) and np.array_equal(then.page_bytes, now.page_bytes):
+        np.any(now.pages > then.pages.reshape(now.pages.shape), axis=0, out=grown)
+    return grown
+
+
+def _converted(then: Regions, now: Regions) -> bool:
+    """Whether pages may move that could not, or may not that could."""
+    before, after, _ = overlaps(then.start, then.end, now.start, now.end)
+    return bool((_may_move(then)[before] != _may_move(now)[after]).any())
 
 
 def _holdings(held: Sequence[Regions], prices: Prices) -> tuple[Floats, Floats]:
