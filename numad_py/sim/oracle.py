@@ -10,8 +10,9 @@ Application: pages of one process that were first touched on one node have the s
 one such row of figures for each process and node, whatever the number of pages. Where pages come to a row
 that others have lived in, the row takes the lesser of both figures: the bound holds, and is no longer tight.
 
-What cannot move (bound by a mempolicy, or mapped by several processes) pays where ``hold`` has it.
-Latencies are idle ones: load only adds to them.
+What cannot move (bound by a mempolicy, or mapped by several processes) stays where ``hold`` has it, or where it
+could be brought while it still could move. Who leaves is remembered for as long as by the replay. Where a node could
+be full under some policy, pages that are new may be first touched on any. Latencies are idle ones: load only adds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +30,9 @@ from numad_py.topology import Bools, Floats
 class Oracle:
     """Follows the ticks of a replay under ``hold``.
 
-    Arrays are by row of a `Roll`. ``least_s`` has the shape (processes, node of first touch, node): what a byte has paid
-    at least if it is there now, above what it has paid at least wherever it is.
+    Arrays are by row of a `Roll`. ``least_s`` has the shape (processes, kind, node where ``hold`` has it, node): what
+    a byte has paid at least if it is there now, above what it has paid at least wherever it is. Kinds are bytes that
+    may not move, and that may.
     """
 
     def __init__(self, prices: Prices) -> None:
@@ -39,7 +41,7 @@ class Oracle:
         self._slower = prices.latency_ns / np.diag(prices.latency_ns)[:, None]
         self._touched_s = np.where(np.eye(nodes, dtype=bool), 0.0, np.inf)
         self._roll = Roll(remembered=MOST_LEFT)
-        self._bytes = np.zeros((1, 2, nodes))  # that may not move, and that may
+        self._bytes = np.zeros((1, 2, nodes))
         self._move_s = np.zeros(1)  # the least price of moving a byte
         self._least_s = np.zeros((1, 2, nodes, nodes))
         self._allowed = _Allowed()
@@ -68,19 +70,18 @@ class Oracle:
 
     def _hold(self, changed: Mapping[int, Regions], strangers: Bools, snapshot: Snapshot) -> None:
         """Take in what these rows hold now. What came was touched first where it is, or could move until now."""
-        rows, now = list(changed), [snapshot.processes[row].regions for row in changed]
+        rows, then = list(changed), list(changed.values())
+        now = [snapshot.processes[row].regions for row in rows]
         had = self._bytes[rows]
         self._bytes[rows], self._move_s[rows] = held, _ = _holdings(now, self._prices)
-        touched_s = np.where(
-            strangers[:, None, None] | self._ample(had, held, snapshot), self._touched_s, 0.0
-        )
+        certain = strangers | self._ample(had, held, snapshot)
+        touched_s = np.where(certain[:, None, None], self._touched_s, 0.0)
         least_s = np.where(had[..., None] > 0, self._least_s[rows], np.inf)
         was, may = had.sum(axis=2) > 0, held.sum(axis=2) > 0
         for index in np.flatnonzero((was & may[:, ::-1]).any(axis=1)).tolist():
-            if _converted(changed[rows[index]], now[index]):
+            if _converted(then[index], now[index]):
                 least_s[index] = least_s[index].min(axis=0)
-        grown = np.stack([_grown(changed[row], each) for row, each in zip(rows, now, strict=True)])
-        new = (grown[:, None] | (had == 0))[..., None]
+        new = (_grown(then, now, had.shape[2])[:, None] | (had == 0))[..., None]
         self._least_s[rows] = np.where(new, np.minimum(least_s, touched_s[:, None]), least_s)
 
     def _ample(self, had: Floats, held: Floats, snapshot: Snapshot) -> bool:
@@ -119,10 +120,8 @@ class _Allowed:
         if nodes != self._nodes:
             ids = snapshot.topology.node_ids
             row_of = {each: np.isin(ids, each) for each in set(nodes)}
-            self._nodes, self._rows = (
-                nodes,
-                np.array([row_of[each] for each in nodes], bool).reshape(-1, len(ids)),
-            )
+            self._rows = np.array([row_of[each] for each in nodes], bool).reshape(-1, len(ids))
+            self._nodes = nodes
         return self._rows
 
 
@@ -130,11 +129,16 @@ def _may_move(regions: Regions) -> Bools:
     return regions.unbound & (regions.mapmax <= 1)
 
 
-def _grown(then: Regions, now: Regions) -> Bools:
-    """By node: whether a region has pages there that may be new."""
-    grown = np.ones(now.pages.shape[1], bool)
-    if np.array_equal(then.start, now.start) and np.array_equal(then.page_bytes, now.page_bytes):
-        np.any(now.pages > then.pages.reshape(now.pages.shape), axis=0, out=grown)
+def _grown(then: Sequence[Regions], now: Sequence[Regions], nodes: int) -> Bools:
+    """By process and node: whether pages there may be new. A process with other regions than before may have replaced all."""
+    grown = np.ones((len(now), nodes), bool)
+    alike = [row for row, (had, has) in enumerate(zip(then, now, strict=True)) if len(had) == len(has) > 0]
+    if alike:
+        names = "start", "page_bytes", "pages"
+        lengths, start, page_bytes, pages = columns([now[row] for row in alike], *names)
+        _, had_start, had_page_bytes, had_pages = columns([then[row] for row in alike], *names)
+        others = (start != had_start) | (page_bytes != had_page_bytes)
+        grown[alike] = by_process((pages > had_pages) | others[:, None], lengths, np.logical_or)
     return grown
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from numad_py.model import Process, ProcessKey, Regions
 from numad_py.topology import Ints
 
-Number = TypeVar("Number", np.int64, np.float64)
+Number = TypeVar("Number", np.int64, np.float64, np.bool_)
 
 
 class Roll:
@@ -63,7 +63,7 @@ def columns(held: Sequence[Regions], *names: str) -> tuple[Any, ...]:
 
 
 def by_process(by_row: NDArray[Number], lengths: Ints, how: np.ufunc = np.add) -> NDArray[Number]:
-    """Reduce as many rows as each process has to one; to 0 where it has none."""
+    """Reduce as many rows as each process has to one; to zeros where it has none."""
     some = lengths > 0
     reduced = np.zeros((len(lengths), *by_row.shape[1:]), by_row.dtype)
     reduced[some] = how.reduceat(by_row, (lengths.cumsum() - lengths)[some], axis=0)

@@ -189,6 +189,17 @@ def test_pages_may_be_brought_home_before_they_are_shared():
     assert least_s == pytest.approx(moved_s, rel=1e-4)
 
 
+def test_a_region_in_the_place_of_another_is_first_touched_anew():
+    old, new = first({0: MANY}), replace(first({0: MANY}), threads=process(cpu_s={0: 1.0}).threads)
+    away = np.uint64(8 * GIB)
+    rows = replace(new.regions, start=new.regions.start + away, end=new.regions.end + away)
+    new = replace(new, regions=rows)
+
+    least_s, moved_s = against_a_move_at_once([*[[old]] * 5, *[[new]] * 5])
+
+    assert least_s == pytest.approx(moved_s, rel=1e-4)
+
+
 def test_pages_may_be_first_touched_where_others_made_room():
     asleep = replace(first({0: MANY}), threads=process().threads)
     small, grown = (process(2, pages={0: pages}, cpu_s={0: 1.0}) for pages in (MANY, 2 * MANY))
