@@ -193,7 +193,7 @@ def on_a_terminal(tmp_path, *arguments):
     """Run the verb with a terminal as its standard error, and give what came there."""
     leader, follower = os.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    code = "from numad_py.cli import main, simulate; simulate._QUIET_S = 0; main.main()"
+    code = "from numad_py.cli import main, progress; progress._QUIET_S = 0; main.main()"
     command = [sys.executable, "-c", code, "simulate", short(tmp_path / "a.jsonl", count=8), *arguments]
     environment = os.environ | {"TERM": "xterm"}
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=follower, check=True, env=environment)
@@ -215,7 +215,7 @@ def test_no_progress_is_shown_beside_json(tmp_path):
 
 
 def test_no_progress_is_shown_in_a_pipe(tmp_path, monkeypatch):
-    monkeypatch.setattr("numad_py.cli.simulate._QUIET_S", 0)
+    monkeypatch.setattr("numad_py.cli.progress._QUIET_S", 0)
 
     assert ran(short(tmp_path / "a.jsonl")).stderr == ""
 
