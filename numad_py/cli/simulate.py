@@ -4,7 +4,8 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -57,26 +58,35 @@ def simulate(  # noqa: PLR0913 - an argument for each option
     They stand beside hold, the policy that does nothing. The guard and the loop are the daemon's own. Of a trace only the demand is replayed: where the
     recorded policy put the pages plays no part after a process's first look.
     """
-    if not traces and not scenario:
-        raise typer.BadParameter(
-            f"name one, or a --scenario: {', '.join(shipped.names('scenarios'))}", param_hint="TRACE"
+    with _ctrl_c_in_a_sentence(into):
+        if not traces and not scenario:
+            raise typer.BadParameter(
+                f"name one, or a --scenario: {', '.join(shipped.names('scenarios'))}", param_hint="TRACE"
+            )
+        if html is not None:
+            _refuse_what_is_no_report(html, traces or [])
+        grid = _grid(sets, into, html)
+        wanted = _Wanted(
+            list(map(_found, traces or [])),
+            [shipped.find("scenarios", name) for name in scenario or []],
+            Conditions(
+                _policies(policy, grid),
+                _machine(machine),
+                kernel,
+                deadline_s,
+                lenient,
+                history=html is not None,
+            ),
+            jobs or pool.usable_cpus(),
+            as_json,
         )
-    if html is not None:
-        _refuse_what_is_no_report(html, traces or [])
-    grid = _grid(sets, into, html)
-    machine_file = shipped.find("machines", machine) if machine else None
-    chosen = _policies(policy, grid)
-    under = Conditions(chosen, machine_file, kernel, deadline_s, lenient, history=html is not None)
-    _tell_of_ranges(machine_file)
-    wanted = _Wanted(
-        list(map(_found, traces or [])),
-        [shipped.find("scenarios", name) for name in scenario or []],
-        under,
-        jobs or pool.usable_cpus(),
-        as_json,
-    )
-    try:
         _sweep(wanted, grid, into) if grid else _replay(wanted, html)
+
+
+@contextmanager
+def _ctrl_c_in_a_sentence(into: Path | None) -> Iterator[None]:
+    try:
+        yield
     except KeyboardInterrupt:
         go_on = f"; what is done is in {into}, and the same command goes on from there" if into else ""
         print(f"numad-py: stopped by Ctrl-C{go_on}", file=sys.stderr)
@@ -150,12 +160,17 @@ def _found(path: Path) -> Path:
     return path
 
 
-def _tell_of_ranges(machine: Path | None) -> None:
-    if machine and (ranges := machines.read(machine).ranges):
+def _machine(name: str | None) -> Path | None:
+    """Find a machine file, and say where nobody knows its figures."""
+    if name is None:
+        return None
+    path = shipped.find("machines", name)
+    if ranges := machines.read(path).ranges:
         print(
-            f"numad-py: {machine}: nobody has published {', '.join(ranges)}: the middle of each range is used",
+            f"numad-py: {path}: nobody has published {', '.join(ranges)}: the middle of each range is used",
             file=sys.stderr,
         )
+    return path
 
 
 def _tell(replayed: Replayed) -> None:
