@@ -2,7 +2,7 @@
 
 """Replay traces under policies, in as many processes as are wanted."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,9 @@ class Case:
     mapping: Mapping[str, Any] | None = None
 
 
+Begun = tuple[trace.Header, Iterator[Tick], cost.Prices]
+
+
 @dataclass(frozen=True)
 class Replayed:
     """One trace's or scenario's header, its scores by policy, and where a report is wanted its histories.
@@ -70,26 +73,40 @@ class Replayed:
         return ", ".join([*words, *(each.word for each in self.verdicts)])
 
 
-def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:
-    """Replay one case in this process, telling how many bytes more were read of a trace."""
-    passed, under = trace.Passed(), case.under
+def begun(case: Case, passed: trace.Passed, tell: Callable[[int], None]) -> Begun:
+    """Give a case's header, its ticks, and what they cost there; it is told how many bytes more of a trace were read."""
+    under = case.under
     if case.mapping is None:
         header, ticks = trace.read(case.path, lenient=under.lenient, on_damage=passed, on_bytes=tell)
     else:
         written = script.scripted(case.mapping, str(case.path))
         header, ticks = written.header(case.path.stem), scenario.ticks(written)
-    published = cost.prices_for(header, under.machine, under.kernel)
-    prices = replace(published, **settings.of_cost(under.settings))
-    policies = _policies(under.policies, under.settings)
-    historians = {name: Historian(prices) for name in policies if under.history}
+    prices = cost.prices_for(header, under.machine, under.kernel)
+    return header, ticks, replace(prices, **settings.of_cost(under.settings))
+
+
+def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:
+    """Replay one case in this process."""
+    passed = trace.Passed()
+    header, ticks, prices = begun(case, passed, tell)
+    policies = made(case.under.policies, case.under.settings)
+    historians = {name: Historian(prices) for name in policies if case.under.history}
 
     def watch(turn: Mapping[str, Tick]) -> None:
         for name, historian in historians.items():
             historian.add(turn[name])
 
-    scores = replay.scores(ticks, policies, prices, deadline_s=under.deadline_s, watch=watch)
+    scores = replay.scores(ticks, policies, prices, deadline_s=case.under.deadline_s, watch=watch)
     histories = {name: historian.history for name, historian in historians.items()}
     return Replayed(case.path, header, scores, passed, histories)
+
+
+def refuse_empty(path: Path, scores: Mapping[str, Score]) -> None:
+    """Raise TraceError for a trace of which nothing could be replayed."""
+    if not scores[replay.BASELINE].ticks:
+        raise trace.TraceError(
+            path, 1, "there is no tick that can be read behind the header", "record again"
+        )
 
 
 def attempted(case: Case, tell: Callable[[int], None]) -> Replayed | ProfileError:
@@ -100,7 +117,7 @@ def attempted(case: Case, tell: Callable[[int], None]) -> Replayed | ProfileErro
         return error
 
 
-def _policies(names: Iterable[str], changes: Mapping[str, Any]) -> dict[str, Policy]:
+def made(names: Iterable[str], changes: Mapping[str, Any]) -> dict[str, Policy]:
     """Make the policies anew, for each trace has a memory of its own."""
     return {
         name: Hold()

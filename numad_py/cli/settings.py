@@ -37,7 +37,7 @@ def check(keys: Iterable[str], policies: Sequence[str], *, scenario: bool) -> No
     """Raise ProfileError for a key that neither the cost model, nor a policy, nor a scenario has."""
     allowed = [*COST_KEYS, *(key for name in policies for key in _keys(profiles.load(name)))]
     for key in keys:
-        if key in allowed or (scenario and key.split(".")[0] in SCENARIO_KEYS):
+        if key in allowed or (scenario and _of_scenario(key)):
             continue
         also = f", and of the scenario {', '.join(SCENARIO_KEYS)}, as in machine.cpus.0" if scenario else ""
         raise ProfileError(f"found no {key!r}; there is {', '.join(allowed)}{also}")
@@ -47,6 +47,11 @@ def of_cost(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Give what is set of the cost model; raise ProfileError where that is not allowed."""
     chosen = {key: settings[key] for key in COST_KEYS if key in settings}
     return {key: getattr(from_mapping(CostModel, chosen, "--set"), key) for key in chosen}
+
+
+def of_demand(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is set of the cost model and of a scenario: all but policies."""
+    return {key: value for key, value in settings.items() if key in COST_KEYS or _of_scenario(key)}
 
 
 def changed(profile: Profile[Any, Limits], settings: Mapping[str, Any]) -> Profile[Any, Limits]:
@@ -67,10 +72,14 @@ def changed(profile: Profile[Any, Limits], settings: Mapping[str, Any]) -> Profi
 def scripted(mapping: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Give a scenario's mapping with what is set of it; raise ProfileError where that makes no sense."""
     for key, value in settings.items():
-        if key.split(".")[0] in SCENARIO_KEYS:
+        if _of_scenario(key):
             mapping = figures.with_value(mapping, key, value, where)
     script.scripted(mapping, where)
     return dict(mapping)
+
+
+def _of_scenario(key: str) -> bool:
+    return key.split(".", maxsplit=1)[0] in SCENARIO_KEYS
 
 
 def _keys(profile: Profile[Any, Limits]) -> list[str]:

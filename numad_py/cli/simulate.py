@@ -182,10 +182,7 @@ def _tell(replayed: Replayed) -> None:
         print(
             f"numad-py: {replayed.path}: columns of a later version, not looked at: {names}", file=sys.stderr
         )
-    if not replayed.scores[replay.BASELINE].ticks:
-        raise trace.TraceError(
-            replayed.path, 1, "there is no tick that can be read behind the header", "record again"
-        )
+    replaying.refuse_empty(replayed.path, replayed.scores)
 
 
 def _drawn(replayed: Replayed) -> RenderableType:

@@ -4,20 +4,25 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.table import Table
 
 from numad_py import __version__, profiles
 from numad_py.cli import settings
 from numad_py.cli.progress import bar
-from numad_py.cli.replaying import Case, Conditions, files, replayed
+from numad_py.cli.replaying import Case, Conditions, begun, files, made, refuse_empty
 from numad_py.sim import pool, replay, report, results, script
+from numad_py.sim.score import Score
+from numad_py.trace import Passed
 
 Result = Mapping[str, Any]
+
+MOST_TOGETHER: Final = 8  # points that share one decoding pass, and are lost together when a sweep is stopped
+_BATCHES_EACH: Final = 4  # for each process, at the least where there are enough points
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class _Point:
     name: str
     source: _Source
     case: Case
+
+    @property
+    def demand(self) -> tuple[str, str]:
+        """What it has in common with points that differ in nothing but their policies."""
+        return self.source.sha256, repr(settings.of_demand(self.case.under.settings))
 
 
 def swept(
@@ -59,13 +69,40 @@ def swept(
     points = [[_point(source, under, chosen) for chosen in grid] for source in sources]
     with results.opened(into) as known:
         todo = [point for of_source in points for point in of_source if point.name not in known.by_point]
+        batches = list(_batches(todo, jobs))
         with bar(f"replaying {len(todo)} points", len(todo), shown=shown) as tell:
-            ended = pool.results(replayed, [point.case for point in todo], jobs=jobs, tell=_ignore)
-            for number, came_to in ended:
-                known.add(todo[number].name, _result(todo[number], report.values(came_to.scores)))
-                tell(1)
+            for number, scores in pool.results(_replayed, batches, jobs=jobs, tell=_ignore):
+                for point, of_point in zip(batches[number], scores, strict=True):
+                    known.add(point.name, _result(point, report.values(of_point)))
+                tell(len(batches[number]))
         found = [[known.by_point[point.name] for point in of_source] for of_source in points]
     return [sorted(of_source, key=_best_time) for of_source in found]
+
+
+def _batches(points: Sequence[_Point], jobs: int) -> Iterator[tuple[_Point, ...]]:
+    """Group points with the same demand, which is decoded once for all; in enough groups to keep every process busy."""
+    most = max(1, min(MOST_TOGETHER, len(points) // (jobs * _BATCHES_EACH)))
+    for _, alike in itertools.groupby(
+        sorted(points, key=lambda point: point.demand), lambda point: point.demand
+    ):
+        while batch := tuple(itertools.islice(alike, most)):
+            yield batch
+
+
+def _replayed(batch: Sequence[_Point], tell: Callable[[int], None]) -> list[dict[str, Score]]:
+    """Replay points with the same demand side by side, beside one baseline."""
+    first, under = batch[0].case, batch[0].case.under
+    policies = made([replay.BASELINE], {})
+    for number, point in enumerate(batch):
+        moving = made(_moving(under.policies), point.case.under.settings)
+        policies |= {f"{name} {number}": policy for name, policy in moving.items()}
+    _, ticks, prices = begun(first, Passed(), tell)
+    scores = replay.scores(ticks, policies, prices, deadline_s=under.deadline_s)
+    refuse_empty(first.path, scores)
+    return [
+        {name: scores[name if name == replay.BASELINE else f"{name} {number}"] for name in under.policies}
+        for number in range(len(batch))
+    ]
 
 
 def table(of_source: Sequence[Result]) -> Table:
