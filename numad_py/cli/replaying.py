@@ -104,9 +104,7 @@ def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:
 def refuse_empty(path: Path, scores: Mapping[str, Score]) -> None:
     """Raise TraceError for a trace of which nothing could be replayed."""
     if not scores[replay.BASELINE].ticks:
-        raise trace.TraceError(
-            path, 1, "there is no tick that can be read behind the header", "record again"
-        )
+        raise trace.TraceError(path, 1, "there is no tick that can be read behind the header", "record again")
 
 
 def attempted(case: Case, tell: Callable[[int], None]) -> Replayed | ProfileError:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from numad_py import machines, profiles, trace
+from numad_py import machines, profiles
 from numad_py.cli import playing, replaying, sweeping
 from numad_py.cli import simulate_options as options
 from numad_py.cli.replaying import Conditions, Replayed

@@ -65,13 +65,13 @@ def swept(
     sources = [_Source(path, results.sha256_of(files(path))) for path in traces]
     sources += [_Source(path, results.sha256_of([path]), script.document(path)) for path in scenarios]
     for source in sources:
-        settings.check(grid[0], under.policies, scenario=source.mapping is not None)
+        settings.check(grid[0], _moving(under.policies), scenario=source.mapping is not None)
     points = [[_point(source, under, chosen) for chosen in grid] for source in sources]
     with results.opened(into) as known:
         todo = [point for of_source in points for point in of_source if point.name not in known.by_point]
         batches = list(_batches(todo, jobs))
         with bar(f"replaying {len(todo)} points", len(todo), shown=shown) as tell:
-            for number, scores in pool.results(_replayed, batches, jobs=jobs, tell=_ignore):
+            for number, scores in pool.results(replayed_together, batches, jobs=jobs, tell=_ignore):
                 for point, of_point in zip(batches[number], scores, strict=True):
                     known.add(point.name, _result(point, report.values(of_point)))
                 tell(len(batches[number]))
@@ -89,7 +89,7 @@ def _batches(points: Sequence[_Point], jobs: int) -> Iterator[tuple[_Point, ...]
             yield batch
 
 
-def _replayed(batch: Sequence[_Point], tell: Callable[[int], None]) -> list[dict[str, Score]]:
+def replayed_together(batch: Sequence[_Point], tell: Callable[[int], None]) -> list[dict[str, Score]]:
     """Replay points with the same demand side by side, beside one baseline."""
     first, under = batch[0].case, batch[0].case.under
     policies = made([replay.BASELINE], {})

@@ -12,7 +12,7 @@ from numad_py.trace import TraceError
 from tests import pieces
 
 
-def done(work, count, *, jobs, tell=lambda units: None):
+def done(work, count, *, jobs, tell=int):
     return dict(pool.results(work, list(range(count)), jobs=jobs, tell=tell))
 
 
@@ -48,7 +48,9 @@ def test_what_a_piece_raises_arrives_whole_and_ends_the_others(jobs):
 
 
 def test_a_process_that_was_killed_is_a_sentence():
-    with pytest.raises(ChildProcessError, match="was killed, most likely for want of memory: try fewer --jobs"):
+    with pytest.raises(
+        ChildProcessError, match="was killed, most likely for want of memory: try fewer --jobs"
+    ):
         done(pieces.killed, 4, jobs=2)
 
 
