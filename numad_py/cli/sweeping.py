@@ -108,11 +108,11 @@ def replayed_together(batch: Sequence[_Point], tell: Callable[[int], None]) -> l
 def table(of_source: Sequence[Result]) -> Table:
     """Lay out one row a point, the best first: of one policy several figures, of several their times."""
     keys, policies = list(of_source[0]["settings"]), _moving(of_source[0]["policies"])
-    figures = report.BRIEF if len(policies) == 1 else {report.HEADLINE: report.BRIEF[report.HEADLINE]}
+    figures = report.BRIEF if len(policies) == 1 else {report.TIME: report.BRIEF[report.TIME]}
     title = f"{Path(of_source[0]['source']).name}: {len(of_source)} points under {', '.join(policies)}"
     drawn = Table(title=title, title_justify="left", caption=report.CAPTION, caption_justify="left")
-    for heading in keys:
-        drawn.add_column(heading, justify="right", overflow="fold")
+    for key in keys:
+        drawn.add_column(key.replace(".", ".\n"), justify="right", no_wrap=True)
     for label, name in itertools.product(figures, policies):
         drawn.add_column(label if len(policies) == 1 else f"{name}: {label}", justify="right")
     for result in of_source:

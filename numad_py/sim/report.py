@@ -14,6 +14,7 @@ from numad_py.sim.timeline import halved, sparkline
 
 OVER_TIME: Final = "local over time"
 HEADLINE: Final = "modelled time / hold"
+TIME: Final = "time / hold"
 FITTED: Final = "fitted figures ±20 %"
 WORTH_NAMING_SHARE: Final = 1e-6  # of modelled time, below which nothing could be gained
 DIGITS: Final = 9  # significant ones: enough to compare, and the same on every machine
@@ -47,11 +48,10 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
 }
 
 BRIEF: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
-    HEADLINE: lambda values: _ratio(values["modelled_time_to_hold"]),
+    TIME: lambda values: _ratio(values["modelled_time_to_hold"]),
     "of the gain": lambda values: _share(values["gained_share"]),
     "local at the end": lambda values: _share(values["local_share_end"]),
     "moved, MB": lambda values: f"{values['moved_bytes'] / 2**20:,.0f}",
-    "blocked, s": lambda values: f"{values['blocked_s']:.3f}",
 }
 """Cells of one policy in a row, from its ``values``."""
 

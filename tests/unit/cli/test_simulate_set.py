@@ -74,7 +74,7 @@ def test_every_combination_is_a_point_and_the_best_is_first(recorded):
     assert points[0]["version"] == __version__
 
 
-def test_only_policies_that_are_set_arereplayed_together_unless_others_are_named(recorded):
+def test_only_policies_that_are_set_are_replayed_unless_others_are_named(recorded):
     (alone,) = found(recorded, "--set", "interleave.patience=3")
     named = ("--policy", "default", "--policy", "interleave")
     (both,) = found(recorded, "--set", "interleave.patience=3", *named)
@@ -137,7 +137,7 @@ def test_each_trace_and_scenario_has_its_own_results(recorded, scenario):
     assert [point["source"] for point in points] == [str(recorded)] * 2 + [str(scenario)] * 2
 
 
-def test_points_that_are_in_the_file_are_notreplayed_together_again(recorded, tmp_path, monkeypatch):
+def test_points_that_are_in_the_file_are_not_replayed_again(recorded, tmp_path, monkeypatch):
     into, count = tmp_path / "results.jsonl", replayed(monkeypatch)
     first = found(recorded, "--set", "default.patience=1..3", "--into", into)
     assert count() == 3
@@ -191,7 +191,7 @@ def test_a_table_has_a_row_a_point(recorded):
         ("call_ns=-1", "--set: call_ns: found -1; must not be negative"),
     ],
 )
-def test_a_wrong_setting_is_refused_before_anything_isreplayed_together(recorded, monkeypatch, sets, said):
+def test_a_wrong_setting_is_refused_before_anything_is_replayed(recorded, monkeypatch, sets, said):
     count = replayed(monkeypatch)
 
     with pytest.raises(ProfileError, match=re.escape(said)):
