@@ -96,7 +96,8 @@ class Guard(Policy):
             if move.process in processes:
                 granted = self._grant(move, processes[move.process], snapshot, allowance)
                 moves += [granted] if granted else []
-        return Plan(tuple(moves), (*wish.held, *allowance.held))
+        tasks = (Held(move.process, 0, Refusal.TASKS) for move in wish.task_moves)
+        return Plan(tuple(moves), (*wish.held, *allowance.held, *tasks))
 
     def review(self, tick: Tick) -> None:
         self._policy.review(tick)

@@ -259,7 +259,11 @@ class JobCounters:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A labelled cgroup subtree. Its identity is the cgroup id, not the path."""
+    """A labelled cgroup subtree. Its identity is the cgroup id, not the path.
+
+    ``barrier`` says that its processes are ranks that wait for each other at every step; nobody can see that from
+    outside.
+    """
 
     cgroup_id: int
     path: str
@@ -267,6 +271,7 @@ class Job:
     processes: tuple[Process, ...]
     memory: JobMemory | None
     counters: JobCounters | None = None
+    barrier: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,15 +330,29 @@ class Snapshot:
     @cached_property
     def cpu_s(self) -> Floats:
         """CPU seconds since the last look, shape (processes, nodes); CPUs of no node are left out."""
+        row, cpu, cpu_s = self._threads
+        table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
+        index = table[np.minimum(cpu, len(table) - 1)]
+        known = index >= 0
+        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(self.processes) * nodes)
+        return cells.astype(np.float64).reshape(-1, nodes)
+
+    @cached_property
+    def busiest_s(self) -> Floats:
+        """By process: the CPU seconds since the last look of the thread that used most."""
+        row, _, cpu_s = self._threads
+        busiest_s = np.zeros(len(self.processes))
+        np.maximum.at(busiest_s, row, cpu_s)
+        return busiest_s
+
+    @cached_property
+    def _threads(self) -> tuple[Ints, Ints, Floats]:
+        """All threads as columns: the row of their process, CPU, CPU seconds."""
         threads = [process.threads for process in self.processes]
         row = np.repeat(np.arange(len(threads)), [len(each.cpu) for each in threads])
         cpu = np.concatenate([np.zeros(0, np.int64), *(each.cpu for each in threads)])
         cpu_s = np.concatenate([np.zeros(0), *(each.cpu_s for each in threads)])
-        table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
-        index = table[np.minimum(cpu, len(table) - 1)]
-        known = index >= 0
-        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(threads) * nodes)
-        return cells.astype(np.float64).reshape(-1, nodes)
+        return row, cpu, cpu_s
 
     @cached_property
     def movable_bytes(self) -> Ints:
@@ -356,6 +375,7 @@ class Reason(StrEnum):
     """Why a policy wants a move."""
 
     MEMORY_FOLLOWS_CPU = "memory-follows-cpu"
+    TASKS_FOLLOW_MEMORY = "tasks-follow-memory"
     SPREAD = "spread"
 
 
@@ -381,6 +401,15 @@ class MovePages:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class MoveTasks:
+    """One wish: let all threads of a process run on the CPUs of these nodes, and on no others."""
+
+    process: ProcessKey
+    nodes: tuple[int, ...]
+    reason: Reason
+
+
 class Refusal(StrEnum):
     """Why the guard held a move back, or part of it."""
 
@@ -390,6 +419,7 @@ class Refusal(StrEnum):
     RATE = "rate limit"
     COOLDOWN = "cooling down after a move elsewhere"
     BACKOFF = "backing off after failures"
+    TASKS = "tasks are not moved"
 
 
 @dataclass(frozen=True)
@@ -403,10 +433,14 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All wishes of one tick, most valuable first, and what the guard held back."""
+    """All wishes of one tick, most valuable first, and what the guard held back.
+
+    ``task_moves`` are for simulated machines: the guard, and so the daemon, lets none of them through.
+    """
 
     moves: tuple[MovePages, ...] = ()
     held: tuple[Held, ...] = ()
+    task_moves: tuple[MoveTasks, ...] = ()
 
 
 class Ending(StrEnum):

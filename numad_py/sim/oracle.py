@@ -12,7 +12,8 @@ that others have lived in, the row takes the lesser of both figures: the bound h
 
 What cannot move (bound by a mempolicy, or mapped by several processes) stays where ``hold`` has it, or where it
 could be brought while it still could move. Who leaves is remembered for as long as by the replay. Where a node could
-be full under some policy, pages that are new may be first touched on any. Latencies are idle ones: load only adds.
+be full under some policy, pages that are new may be first touched on any. A process of which an investigation saw who
+touches what pays as if all of it were near. Latencies are idle ones: load only adds to them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from numad_py.sim.cost import Prices
 from numad_py.sim.demand import MOST_LEFT
 from numad_py.sim.placement import overlaps
 from numad_py.sim.roll import Roll, by_process, columns
+from numad_py.sim.work import shared, sharing
 from numad_py.topology import Bools, Floats
 
 
@@ -44,14 +46,14 @@ class Oracle:
         self._bytes = np.zeros((1, 2, nodes))
         self._move_s = np.zeros(1)  # the least price of moving a byte
         self._least_s = np.zeros((1, 2, nodes, nodes))
+        self._seen = np.zeros(1, bool)  # by an investigation
         self._allowed = _Allowed()
         self._time_s: float | None = None
-        self._spent_s = 0.0
+        self._spent_s = self._spent_anywhere_s = 0.0
 
-    @property
-    def modelled_s(self) -> float:
-        """The bound on ``Score.modelled_s`` so far."""
-        return self._spent_s
+    def modelled_s(self, *, tasks: bool) -> float:
+        """Give the bound on ``Score.modelled_s`` so far, of policies that move threads or of those that do not."""
+        return self._spent_anywhere_s if tasks else self._spent_s
 
     def add(self, tick: Tick) -> None:
         """Take in one look."""
@@ -60,13 +62,16 @@ class Oracle:
         self._time_s = snapshot.time_s
         rows, changed = self._roll.call(snapshot.processes)
         if rows is not None:
-            self._bytes, self._move_s, self._least_s = (
-                each[rows] for each in (self._bytes, self._move_s, self._least_s)
+            self._bytes, self._move_s, self._least_s, self._seen = (
+                each[rows] for each in (self._bytes, self._move_s, self._least_s, self._seen)
             )
         if changed:
             strangers = np.zeros(len(changed), bool) if rows is None else rows[list(changed)] < 0
             self._hold(changed, strangers, snapshot)
+        investigated = [each.accesses is not None for each in snapshot.processes]
+        self._seen[: len(investigated)] |= np.array(investigated, bool)
         self._spent_s += self._live(snapshot, elapsed_s)
+        self._spent_anywhere_s += _anywhere_s(snapshot, elapsed_s)
 
     def _hold(self, changed: Mapping[int, Regions], strangers: Bools, snapshot: Snapshot) -> None:
         """Take in what these rows hold now. What came was touched first where it is, or could move until now."""
@@ -93,19 +98,35 @@ class Oracle:
 
     def _live(self, snapshot: Snapshot, elapsed_s: float) -> float:
         """Let every page pay for where it is and go on; give what was spent."""
-        cpu_s, share, present = snapshot.cpu_s, self._prices.memory_share, slice(len(snapshot.processes))
-        held, used_s = self._bytes[present], cpu_s.sum(axis=1)
+        share, present = self._prices.memory_share, slice(len(snapshot.processes))
+        cpu_s = snapshot.cpu_s * sharing(snapshot.cpu_s, elapsed_s, snapshot.topology)
+        held, seen, ran_s = self._bytes[present], self._seen[present], snapshot.cpu_s.sum(axis=1)
         every = held.sum(axis=(1, 2))
-        per_byte_s = share * (cpu_s @ self._slower) / np.maximum(every, 1)[:, None]
+        waited_s = cpu_s @ self._slower
+        waited_s[seen] = cpu_s[seen].sum(axis=1, keepdims=True)
+        self._least_s[present][seen] = 0.0
+        per_byte_s = share * waited_s / np.maximum(every, 1)[:, None]
         paid = self._least_s[present] + per_byte_s[:, None, None, :]
-        busy = np.minimum(used_s / elapsed_s, 1.0) if elapsed_s else used_s > 0
+        busy = np.minimum(ran_s / elapsed_s, 1.0) if elapsed_s else ran_s > 0
         movable = paid[:, 1]
         moved = movable.min(axis=2, keepdims=True) + (busy * self._move_s[present])[:, None, None]
         np.minimum(movable, moved, out=movable, where=self._allowed.by_row(snapshot)[:, None, :])
         lowest = paid.min(axis=3)
         self._least_s[present] = paid - lowest[..., None]
-        homeless_s = share * used_s[every == 0].sum()
-        return float((1 - share) * used_s.sum() + homeless_s + (held * lowest).sum())
+        homeless_s = share * cpu_s[every == 0].sum()
+        return float((1 - share) * cpu_s.sum() + homeless_s + (held * lowest).sum())
+
+
+def _anywhere_s(snapshot: Snapshot, elapsed_s: float) -> float:
+    """Give the least time where threads may run anywhere: all memory is near, and no core is shared before all are busy.
+
+    Time shared on a node grows faster than what runs there, so that it is least where all nodes are taken for one.
+    """
+    on, ran_s = snapshot.topology, float(snapshot.cpu_s.sum())
+    everywhere = shared(
+        ran_s / elapsed_s if elapsed_s else 0.0, on.cores_by_node.sum(), on.cpus_by_node.sum()
+    )
+    return ran_s * float(everywhere)
 
 
 class _Allowed:

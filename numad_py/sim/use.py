@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Regions, Snapshot
+from numad_py.model import ProcessKey, Regions, Snapshot
+from numad_py.sim.load import from_everywhere
+from numad_py.sim.reach import Reach
 from numad_py.sim.roll import Roll, by_process, columns
 from numad_py.topology import Floats, Topology
 
@@ -22,12 +24,17 @@ HOME_PART: Final = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """CPU seconds, shares of resident bytes, unbound anonymous bytes, and homes."""
+    """CPU seconds, shares of resident bytes, unbound anonymous bytes, and homes.
+
+    ``reach`` has the shape (processes, nodes, nodes): of what a process accesses from one node, the share that lies on
+    another; a process that holds nothing reaches nowhere.
+    """
 
     cpu_s: Floats
     page_share: Floats
     anon_bytes: Floats
     home: NDArray[np.bool_]
+    reach: Floats
 
     @property
     def local_bytes(self) -> Floats:
@@ -49,6 +56,7 @@ class Users:
         self._roll = Roll()
         self._page_share = self._anon_bytes = np.zeros((1, nodes))
         self._home = np.zeros((1, nodes), bool)
+        self._reach: dict[ProcessKey, Reach] = {}
 
     def look(self, snapshot: Snapshot) -> Use:
         """Give what all processes did since the last look, in the order of the jobs."""
@@ -67,7 +75,24 @@ class Users:
         asleep = cpu_s.sum(axis=1, keepdims=True) == 0
         home = np.where(asleep, self._home[:-1], _homes(cpu_s, snapshot.topology))
         self._home = np.concatenate([home, self._home[-1:]])
-        return Use(cpu_s, self._page_share[:-1], self._anon_bytes[:-1], home)
+        page_share = self._page_share[:-1]
+        return Use(cpu_s, page_share, self._anon_bytes[:-1], home, self._reached(snapshot, page_share))
+
+    def _reached(self, snapshot: Snapshot, page_share: Floats) -> Floats:
+        """Give ``Use.reach``: even over the pages, but of processes that were investigated."""
+        reach = from_everywhere(page_share)
+        before, self._reach = self._reach, {}
+        for row, process in enumerate(snapshot.processes):
+            known = before.get(process.key) if before else None
+            accesses = process.accesses or (known.accesses if known else None)
+            if accesses is None:
+                continue
+            if known is None or known.accesses is not accesses or known.regions is not process.regions:
+                known = Reach.of(accesses, process.regions)
+            self._reach[process.key] = known
+            reach = reach if reach.flags.writeable else reach.copy()
+            reach[row] = known.from_nodes(process.threads, page_share[row], snapshot.topology)
+        return reach
 
 
 def _resident(held: Sequence[Regions]) -> tuple[Floats, Floats]:

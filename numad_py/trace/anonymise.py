@@ -56,7 +56,11 @@ class Anonymiser:
         answered = zip(tick.outcomes, tick.plan.moves, strict=True)
         return Tick(
             snapshot,
-            Plan(tuple(self._move(move) for move in tick.plan.moves), held),
+            Plan(
+                tuple(self._move(move) for move in tick.plan.moves),
+                held,
+                tuple(replace(move, process=self._key(move.process)) for move in tick.plan.task_moves),
+            ),
             tuple(self._outcome(outcome, move.process) for outcome, move in answered),
         )
 

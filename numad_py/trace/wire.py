@@ -222,6 +222,7 @@ class Job(Part, frozen=True, omit_defaults=True):
     processes: list[Process]
     memory: JobMemory | None
     counters: JobCounters | None = None
+    barrier: bool = False
 
 
 class NodeMemory(Part, frozen=True):
@@ -258,6 +259,14 @@ class Move(Part, frozen=True):
     whole: bool
 
 
+class TaskMove(Part, frozen=True):
+    """One wish to move threads."""
+
+    process: Key
+    nodes: Column
+    reason: Reason
+
+
 class Held(Part, frozen=True):
     """Bytes that the guard held back."""
 
@@ -266,11 +275,12 @@ class Held(Part, frozen=True):
     why: Refusal
 
 
-class Plan(Part, frozen=True):
+class Plan(Part, frozen=True, omit_defaults=True):
     """All wishes of the tick."""
 
     moves: list[Move]
     held: list[Held]
+    task_moves: list[TaskMove] = []
 
 
 class Outcome(Part, frozen=True):
