@@ -13,7 +13,7 @@ that others have lived in, the row takes the lesser of both figures: the bound h
 What cannot move (bound by a mempolicy, or mapped by several processes) stays where ``hold`` has it, or where it
 could be brought while it still could move. Who leaves is remembered for as long as by the replay. Where a node could
 be full under some policy, pages that are new may be first touched on any. A process of which an investigation saw who
-touches what pays as if all of it were near. Latencies are idle ones: load only adds to them.
+touches what pays as if all of it were near. Latencies are idle ones: load only adds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,8 +68,9 @@ class Oracle:
         if changed:
             strangers = np.zeros(len(changed), bool) if rows is None else rows[list(changed)] < 0
             self._hold(changed, strangers, snapshot)
-        investigated = [each.accesses is not None for each in snapshot.processes]
-        self._seen[: len(investigated)] |= np.array(investigated, bool)
+        self._seen[: len(snapshot.processes)] |= np.array(
+            [each.accesses is not None for each in snapshot.processes], bool
+        )
         self._spent_s += self._live(snapshot, elapsed_s)
         self._spent_anywhere_s += _anywhere_s(snapshot, elapsed_s)
 
@@ -100,10 +101,10 @@ class Oracle:
         """Let every page pay for where it is and go on; give what was spent."""
         share, present = self._prices.memory_share, slice(len(snapshot.processes))
         cpu_s = snapshot.cpu_s * sharing(snapshot.cpu_s, elapsed_s, snapshot.topology)
-        held, seen, ran_s = self._bytes[present], self._seen[present], snapshot.cpu_s.sum(axis=1)
+        held, used_s, ran_s = self._bytes[present], cpu_s.sum(axis=1), snapshot.cpu_s.sum(axis=1)
         every = held.sum(axis=(1, 2))
-        waited_s = cpu_s @ self._slower
-        waited_s[seen] = cpu_s[seen].sum(axis=1, keepdims=True)
+        waited_s, seen = cpu_s @ self._slower, self._seen[present]
+        waited_s[seen] = used_s[seen, None]
         self._least_s[present][seen] = 0.0
         per_byte_s = share * waited_s / np.maximum(every, 1)[:, None]
         paid = self._least_s[present] + per_byte_s[:, None, None, :]
@@ -113,8 +114,8 @@ class Oracle:
         np.minimum(movable, moved, out=movable, where=self._allowed.by_row(snapshot)[:, None, :])
         lowest = paid.min(axis=3)
         self._least_s[present] = paid - lowest[..., None]
-        homeless_s = share * cpu_s[every == 0].sum()
-        return float((1 - share) * cpu_s.sum() + homeless_s + (held * lowest).sum())
+        homeless_s = share * used_s[every == 0].sum()
+        return float((1 - share) * used_s.sum() + homeless_s + (held * lowest).sum())
 
 
 def _anywhere_s(snapshot: Snapshot, elapsed_s: float) -> float:
