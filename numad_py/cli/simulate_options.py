@@ -54,6 +54,9 @@ Kernel = Annotated[
 Deadline = Annotated[
     float, typer.Option("--deadline", metavar="SECONDS", min=0, help="How long moves of one turn may take.")
 ]
+Seed = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Draws how late and how roughly policies see the machine.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
