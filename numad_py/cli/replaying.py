@@ -16,6 +16,7 @@ from numad_py.profile import ProfileError
 from numad_py.roles import Policy
 from numad_py.sim import cost, effects, pool, replay, scenario, script
 from numad_py.sim.history import Historian, History
+from numad_py.sim.oracle import Oracle
 from numad_py.sim.score import Score
 
 # Each process that replays some of the policies decodes the trace again, and begins 0.4 s later: on two cores three
@@ -52,6 +53,7 @@ Begun = tuple[trace.Header, Iterator[Tick], cost.Prices]
 class Replayed:
     """One trace's or scenario's header, its scores by policy, and where a report is wanted its histories.
 
+    ``bounds_s`` are the oracle's, for policies that move no threads and for those that do.
     ``verdicts`` and ``notes`` are sentences about a scenario, ``ranges`` the least and the most that modelled
     time / hold comes to while its assumptions change.
     """
@@ -61,6 +63,7 @@ class Replayed:
     scores: dict[str, Score]
     passed: trace.Passed
     histories: dict[str, History]
+    bounds_s: tuple[float, float] = (0.0, 0.0)
     verdicts: tuple[effects.Verdict, ...] = ()
     notes: tuple[str, ...] = ()
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -82,7 +85,7 @@ def begun(case: Case, passed: trace.Passed, tell: Callable[[int], None]) -> Begu
         written = script.scripted(case.mapping, str(case.path))
         header, ticks = written.header(case.path.stem), scenario.ticks(written)
     prices = cost.prices_for(header, under.machine, under.kernel)
-    return header, ticks, replace(prices, **settings.of_cost(under.settings))
+    return header, ticks, settings.priced(prices, under.settings)
 
 
 def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:
@@ -96,9 +99,13 @@ def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:
         for name, historian in historians.items():
             historian.add(turn[name])
 
-    scores = replay.scores(ticks, policies, prices, deadline_s=case.under.deadline_s, watch=watch)
+    oracle = Oracle(prices)
+    scores = replay.scores(
+        ticks, policies, prices, deadline_s=case.under.deadline_s, watch=watch, oracle=oracle
+    )
     histories = {name: historian.history for name, historian in historians.items()}
-    return Replayed(case.path, header, scores, passed, histories)
+    bounds_s = oracle.modelled_s(tasks=False), oracle.modelled_s(tasks=True)
+    return Replayed(case.path, header, scores, passed, histories, bounds_s)
 
 
 def refuse_empty(path: Path, scores: Mapping[str, Score]) -> None:
@@ -160,9 +167,12 @@ def _together(parts: Sequence[Replayed], under: Conditions) -> Replayed:
     """Put the policies of one trace side by side again; only the baseline's group has asked the oracle."""
     scores = {name: score for part in parts for name, score in part.scores.items()}
     histories = {name: history for part in parts for name, history in part.histories.items()}
-    least_s = scores[replay.BASELINE].least_s
+    bounds_s = parts[0].bounds_s
     return replace(
         parts[0],
-        scores={name: replace(scores[name], least_s=least_s) for name in under.policies},
+        scores={
+            name: replace(scores[name], least_s=bounds_s[scores[name].task_moves > 0])
+            for name in under.policies
+        },
         histories={name: histories[name] for name in under.policies if under.history},
     )

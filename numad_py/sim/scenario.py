@@ -19,9 +19,6 @@ from typing import Final
 import numpy as np
 
 from numad_py.model import (
-    Bools,
-    Floats,
-    Ints,
     Job,
     Mempolicy,
     NodeMemory,
@@ -33,11 +30,11 @@ from numad_py.model import (
     Snapshot,
     Threads,
     Tick,
-    Topology,
 )
 from numad_py.profile import ProfileError
 from numad_py.sim.script import MB, Group, Machine, Memory, Scenario, ScriptedJob, read
 from numad_py.sim.shipped import find
+from numad_py.topology import Bools, Floats, Ints, Topology
 from numad_py.trace import Writer
 
 FIRST_PID: Final = 1000
@@ -61,7 +58,14 @@ def ticks(scenario: Scenario) -> Iterator[Tick]:
         for actor in alive:
             processes[actor.job].append(actor.process(time_s, scenario.every_s, on, random))
         jobs = tuple(
-            Job(number, f"/training.slice/{job.name}.scope", "hold", tuple(processes[number]), None)
+            Job(
+                number,
+                f"/training.slice/{job.name}.scope",
+                "hold",
+                tuple(processes[number]),
+                None,
+                barrier=job.barrier,
+            )
             for number, job in enumerate(scenario.jobs, 1)
         )
         memory = _memory(scenario.machine, [(actor.regions, actor.counted) for actor in alive])

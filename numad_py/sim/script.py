@@ -13,9 +13,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from numad_py.machines import Figure
-from numad_py.model import Node, Topology
 from numad_py.profile import ProfileError, from_mapping, load_yaml
 from numad_py.sim import figures
+from numad_py.topology import Node, Topology
 from numad_py.trace import Header
 
 MB: Final = 1 << 20
@@ -150,10 +150,11 @@ class Group:
 
 @dataclass(frozen=True)
 class ScriptedJob:
-    """One job by name, and what runs in it."""
+    """One job by name, and what runs in it; with a ``barrier`` its processes wait for each other at every step."""
 
     name: str
     groups: tuple[Group, ...]
+    barrier: bool = False
 
 
 @dataclass(frozen=True)
