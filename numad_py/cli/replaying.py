@@ -103,7 +103,7 @@ def begun(case: Case, passed: trace.Passed, tell: Callable[[int], None]) -> Begu
 
 def _prices(header: trace.Header, under: Conditions) -> cost.Prices:
     prices = cost.prices_for(header, under.machine, under.kernel)
-    return replace(prices, **settings.of_cost(under.settings))
+    return settings.priced(prices, under.settings)
 
 
 def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:

@@ -14,8 +14,9 @@ from numad_py.sim.timeline import halved, sparkline
 
 OVER_TIME: Final = "local over time"
 HEADLINE: Final = "modelled time / hold"
+AT_MOST: Final = "  at the most"
 TIME: Final = "time / hold"
-FITTED: Final = "fitted figures ±20 %"
+FITTED: Final = "  fitted figures ±20 %"
 WORTH_NAMING_SHARE: Final = 1e-6  # of modelled time, below which nothing could be gained
 DIGITS: Final = 9  # significant ones: enough to compare, and the same on every machine
 CAPTION: Final = (
@@ -35,7 +36,7 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
     HEADLINE: lambda score, hold: _ratio(time_to_baseline(score, hold)),
     "  at the least": lambda score, hold: _ratio(_at_an_end(score, hold, min)),
-    "  at the most": lambda score, hold: _ratio(_at_an_end(score, hold, max)),
+    AT_MOST: lambda score, hold: _ratio(_at_an_end(score, hold, max)),
     "  with perfect sight": lambda score, hold: _ratio(perfect_to_baseline(score, hold)),
     "time of jobs / hold": lambda score, hold: _ratio(mean_job_ratio(score, hold)),
     "slowest job / hold": lambda score, hold: _ratio(worst_job_ratio(score, hold)),
@@ -143,7 +144,7 @@ def table(
         drawn.add_column(name, justify="right", overflow="fold")
     for row in rows(ranked):
         drawn.add_row(*row)
-        if row[0] == HEADLINE and ranges:
+        if row[0] == AT_MOST and ranges:
             drawn.add_row(FITTED, *("{:.3f}–{:.3f}".format(*ranges[name]) for name in ranked))
     return drawn
 

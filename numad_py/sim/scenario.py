@@ -58,7 +58,14 @@ def ticks(scenario: Scenario) -> Iterator[Tick]:
         for actor in alive:
             processes[actor.job].append(actor.process(time_s, scenario.every_s, on, random))
         jobs = tuple(
-            Job(number, f"/training.slice/{job.name}.scope", "hold", tuple(processes[number]), None)
+            Job(
+                number,
+                f"/training.slice/{job.name}.scope",
+                "hold",
+                tuple(processes[number]),
+                None,
+                barrier=job.barrier,
+            )
             for number, job in enumerate(scenario.jobs, 1)
         )
         memory = _memory(scenario.machine, [(actor.regions, actor.counted) for actor in alive])

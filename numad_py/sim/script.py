@@ -150,10 +150,11 @@ class Group:
 
 @dataclass(frozen=True)
 class ScriptedJob:
-    """One job by name, and what runs in it."""
+    """One job by name, and what runs in it; with a ``barrier`` its processes wait for each other at every step."""
 
     name: str
     groups: tuple[Group, ...]
+    barrier: bool = False
 
 
 @dataclass(frozen=True)
