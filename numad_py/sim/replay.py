@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from numad_py import loop
 from numad_py.model import Tick
 from numad_py.roles import Policy
+from numad_py.sim.baselines.baseline import Baseline
 from numad_py.sim.cost import Prices
 from numad_py.sim.demand import Recording
 from numad_py.sim.machine import ReplayedMachine
@@ -55,7 +56,7 @@ def scores(
     scorers, oracle = {name: Scorer(prices) for name in policies}, Oracle(prices)
     for turn in replay(recorded, policies, prices, deadline_s=deadline_s):
         for name, tick in turn.items():
-            scorers[name].add(tick)
+            scorers[name].add(tick, stalled_s=_stalled_s(policies[name]))
         if BASELINE in turn:
             oracle.add(turn[BASELINE])
         if watch:
@@ -67,5 +68,12 @@ def scores(
 def _loop(
     recording: Recording, name: str, policy: Policy, prices: Prices, *, deadline_s: float
 ) -> Iterator[Tick]:
+    if isinstance(policy, Baseline):
+        deadline_s = policy.deadline_s
+        prices = dataclasses.replace(prices, call_ns=policy.call_ns) if policy.call_ns is not None else prices
     machine = ReplayedMachine(recording, prices, profile=name, deadline_s=deadline_s)
     return loop.ticks(machine, policy, machine, machine, period_s=0.0)  # the recording keeps the time
+
+
+def _stalled_s(policy: Policy) -> float:
+    return policy.stalled_s if isinstance(policy, Baseline) else 0.0

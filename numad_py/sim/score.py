@@ -135,8 +135,8 @@ class Scorer:
         self._time_s: float | None = None
         self._local_share: float | None = None
 
-    def add(self, tick: Tick) -> None:
-        """Take one tick into the score."""
+    def add(self, tick: Tick, *, stalled_s: float = 0.0) -> None:
+        """Take one tick into the score; ``stalled_s`` is what its policy cost the jobs besides moving."""
         time_s = tick.snapshot.time_s
         elapsed_s = 0.0 if self._time_s is None else time_s - self._time_s
         self._time_s = time_s
@@ -146,6 +146,7 @@ class Scorer:
         self._add_accesses(use, elapsed_s)
         self._add_local_share(tick.snapshot, use, elapsed_s)
         self._add_moves(tick, use, elapsed_s)
+        self._sums.blocked_s += stalled_s
 
     @property
     def score(self) -> Score:
