@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from numad_py import loop
-from numad_py.model import Tick
+from numad_py.model import ProcessKey, Tick
 from numad_py.roles import Policy
 from numad_py.sim.baselines.baseline import Baseline
 from numad_py.sim.cost import Prices
@@ -56,7 +56,7 @@ def scores(
     scorers, oracle = {name: Scorer(prices) for name in policies}, Oracle(prices)
     for turn in replay(recorded, policies, prices, deadline_s=deadline_s):
         for name, tick in turn.items():
-            scorers[name].add(tick, stalled_s=_stalled_s(policies[name]))
+            scorers[name].add(tick, _stalled_s(policies[name]))
         if BASELINE in turn:
             oracle.add(turn[BASELINE])
         if watch:
@@ -75,5 +75,5 @@ def _loop(
     return loop.ticks(machine, policy, machine, machine, period_s=0.0)  # the recording keeps the time
 
 
-def _stalled_s(policy: Policy) -> float:
-    return policy.stalled_s if isinstance(policy, Baseline) else 0.0
+def _stalled_s(policy: Policy) -> Mapping[ProcessKey, float]:
+    return policy.stalled_s if isinstance(policy, Baseline) else {}

@@ -30,6 +30,8 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "settled, slowest job": lambda score, _: _settled(score),
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
     "modelled time / hold": lambda score, hold: _ratio(time_to_baseline(score, hold)),
+    "time of jobs / hold": lambda score, hold: _ratio(mean_job_ratio(score, hold)),
+    "slowest job / hold": lambda score, hold: _ratio(worst_job_ratio(score, hold)),
     "of the possible gain": lambda score, hold: _share(gained_share(score, hold)),
     "moved, MB": lambda score, _: f"{score.moved_bytes / 2**20:,.0f}",
     "moved, pages": lambda score, _: f"{score.moved_pages:,}",
@@ -43,6 +45,22 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
 def time_to_baseline(score: Score, baseline: Score) -> float | None:
     """Give modelled time as a multiple of the baseline's; None where that is 0."""
     return score.modelled_s / baseline.modelled_s if baseline.modelled_s else None
+
+
+def mean_job_ratio(score: Score, baseline: Score) -> float | None:
+    """Give how long jobs take for their work, over what they take under the baseline, on average of the jobs."""
+    ratios = _job_ratios(score, baseline)
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+def worst_job_ratio(score: Score, baseline: Score) -> float | None:
+    """Give the same of the job that fares worst."""
+    return max(_job_ratios(score, baseline), default=None)
+
+
+def _job_ratios(score: Score, baseline: Score) -> list[float]:
+    both = score.job_s.keys() & {path for path, took_s in baseline.job_s.items() if took_s}
+    return [score.job_s[path] / baseline.job_s[path] for path in sorted(both)]
 
 
 def gained_share(score: Score, baseline: Score) -> float | None:
@@ -89,6 +107,8 @@ def values(scores: Mapping[str, Score]) -> dict[str, Any]:
                 "remote_access_share": score.remote_access_share,
                 "worst_settle_s": score.worst_settle_s,
                 "modelled_time_to_hold": time_to_baseline(score, scores[BASELINE]),
+                "mean_job_to_hold": mean_job_ratio(score, scores[BASELINE]),
+                "worst_job_to_hold": worst_job_ratio(score, scores[BASELINE]),
                 "gained_share": gained_share(score, scores[BASELINE]),
             }
         )

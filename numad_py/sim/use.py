@@ -97,7 +97,7 @@ class Users:
         rows, seen = [], []
         for row, process in enumerate(snapshot.processes):
             known = before.get(process.key)
-            accesses = process.accesses or (known and known.accesses)
+            accesses = process.accesses or (known.accesses if known else None)
             if accesses is None:
                 continue
             if known is None or known.accesses is not accesses or known.regions is not process.regions:

@@ -106,9 +106,9 @@ def _same_thread(scanned: Scanned, mover: Mover) -> Floats:
 
     Which thread of a node uses what is not known: all of them are taken to use the same.
     """
-    if mover.alone:
-        return scanned.last.sum(axis=1, keepdims=True) + np.zeros_like(scanned.last)
     same: Floats = scanned.last / np.maximum(mover.threads, 1)
+    if mover.alone:
+        same = np.broadcast_to(scanned.last.sum(axis=1, keepdims=True), scanned.last.shape)
     return same
 
 

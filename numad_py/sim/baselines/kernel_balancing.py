@@ -42,12 +42,13 @@ class KernelBalancing(Baseline):
 
     def __init__(self) -> None:
         self._tasks: dict[ProcessKey, Task] = {}
+        self.stalled_s: dict[ProcessKey, float] = {}
         self._time_s: float | None = None
 
     def decide(self, snapshot: Snapshot) -> Plan:
         elapsed_s = 0.0 if self._time_s is None else snapshot.time_s - self._time_s
-        self._time_s, self.stalled_s = snapshot.time_s, 0.0
-        before, self._tasks = self._tasks, {}
+        self._time_s = snapshot.time_s
+        before, self._tasks, self.stalled_s = self._tasks, {}, {}
         room_pages = _room_pages(snapshot)
         moves: list[MovePages] = []
         for process, cpu_s in zip(snapshot.processes, snapshot.cpu_s, strict=True):
@@ -63,11 +64,13 @@ class KernelBalancing(Baseline):
         on, rows = snapshot.topology, open_rows(process.regions, snapshot.topology.page_bytes)
         moved = np.zeros((*task.used.uses.shape, len(on.nodes)))
         task.run_from(int(run.cpu_share.argmax()))
+        stalled_s = 0.0
         while task.due_s <= snapshot.time_s and rows.any():
             faults = scan(task, run, rows, moved)
-            self.stalled_s += faults * (UNMAP_NS + FAULT_NS) * 1e-9
+            stalled_s += faults * (UNMAP_NS + FAULT_NS) * 1e-9
             task.due_s += _wait_s(task.period_ms, faults * UNMAP_NS * 1e-9, run.cores)
         task.due_s = max(task.due_s, snapshot.time_s)
+        self.stalled_s[process.key] = stalled_s
         for target in np.flatnonzero(moved.any(axis=(0, 1))).tolist():
             leaving = moved[:, :, target]
             for chosen in _together(task.used.pieces.pages, leaving, target):
