@@ -23,6 +23,7 @@ from numad_py.policies.hold import Hold
 from numad_py.roles import Policy
 from numad_py.sim import cost, html_page, replay, report, shipped
 from numad_py.sim import scenario as scenarios
+from numad_py.sim.baselines import BASELINES, Again
 from numad_py.sim.history import Historian
 from numad_py.sim.score import Score
 
