@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,15 @@ class Replayed:
     scores: dict[str, Score]
     passed: trace.Passed
     historians: dict[str, Historian]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is replayed, and what reads it once more from its begin."""
+
+    header: trace.Header
+    ticks: Iterator[Tick]
+    again: Again
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,8 @@ def simulate(  # noqa: PLR0913 - an argument for each option
         list[str] | None,
         typer.Option(
             metavar="NAME|PROFILE",
-            help="A profile's name or file; may be given again. Default: default, interleave.",
+            help=f"A profile's name or file, or {', '.join(BASELINES)}; may be given again. "
+            "Default: default, interleave.",
         ),
     ] = None,
     machine: Annotated[
@@ -163,7 +174,8 @@ def _recorded(path: Path, wanted: _Wanted) -> Replayed:
             header, ticks = trace.read(path, lenient=wanted.lenient, on_damage=passed, on_bytes=on_bytes)
         except OSError as error:
             raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
-        replayed = _replayed(path, header, ticks, wanted, passed)
+        again = partial(_again, path, lenient=wanted.lenient)
+        replayed = _replayed(path, _Source(header, ticks, again), wanted, passed)
     _tell(path, header, passed)
     if not replayed.scores[replay.BASELINE].ticks:
         raise trace.TraceError(path, 1, "there is no tick that can be read behind the header", "record again")
@@ -173,28 +185,37 @@ def _recorded(path: Path, wanted: _Wanted) -> Replayed:
 def _scripted(name: str, wanted: _Wanted) -> Replayed:
     path = shipped.find("scenarios", name)
     script = scenarios.read(path)
-    return _replayed(path, script.header(path.stem), scenarios.ticks(script), wanted, trace.Passed())
+    again = partial(scenarios.ticks, script)
+    return _replayed(path, _Source(script.header(path.stem), again(), again), wanted, trace.Passed())
 
 
-def _replayed(
-    path: Path, header: trace.Header, ticks: Iterator[Tick], wanted: _Wanted, passed: trace.Passed
-) -> Replayed:
-    policies = _policies(wanted.policies)
-    prices = cost.prices_for(header, wanted.machine, wanted.kernel)
+def _again(path: Path, *, lenient: bool) -> Iterator[Tick]:
+    return trace.read(path, lenient=lenient)[1]
+
+
+def _replayed(path: Path, source: _Source, wanted: _Wanted, passed: trace.Passed) -> Replayed:
+    prices = cost.prices_for(source.header, wanted.machine, wanted.kernel)
+    policies = _policies(wanted.policies, prices, source.again)
     historians = {name: Historian(prices) for name in policies if wanted.history}
 
     def watch(turn: Mapping[str, Tick]) -> None:
         for name, historian in historians.items():
             historian.add(turn[name])
 
-    scores = replay.scores(ticks, policies, prices, deadline_s=wanted.deadline_s, watch=watch)
-    return Replayed(path, header, scores, passed, historians)
+    scores = replay.scores(source.ticks, policies, prices, deadline_s=wanted.deadline_s, watch=watch)
+    return Replayed(path, source.header, scores, passed, historians)
 
 
-def _policies(names: list[str]) -> dict[str, Policy]:
-    """Make the policies anew, for each trace has a memory of its own; the baseline is always the first."""
+def _policies(names: list[str], prices: cost.Prices, again: Again) -> dict[str, Policy]:
+    """Make the policies anew, for each trace has a memory of its own; the one that does nothing is always the first."""
     chosen: dict[str, Policy] = {replay.BASELINE: Hold()}
-    return chosen | {name: profiles.build(profiles.load(name)) for name in names if name != replay.BASELINE}
+    return chosen | {name: _policy(name, prices, again) for name in names if name != replay.BASELINE}
+
+
+def _policy(name: str, prices: cost.Prices, again: Again) -> Policy:
+    if name in BASELINES:
+        return BASELINES[name](prices, again)
+    return profiles.build(profiles.load(name))
 
 
 def _tell(path: Path, header: trace.Header, passed: trace.Passed) -> None:

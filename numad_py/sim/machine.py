@@ -26,6 +26,7 @@ from numad_py.sim.cost import Prices
 from numad_py.sim.demand import Recording, Rows, Wanted
 from numad_py.sim.moving import carry_out
 from numad_py.sim.placement import apportion, growth_weights, inherit, spill
+from numad_py.sim.sight import Acuity, Sight
 from numad_py.topology import Bools, Ints, Topology
 
 
@@ -50,10 +51,21 @@ class _Placed:
 class ReplayedMachine(Sensor, Actuator, Clock):
     """Plays sensor, actuator and clock over a recording: its demand, this machine's own placement.
 
-    ``profile`` is what every job is labelled with; ``deadline_s`` is the moving time that one tick may cost.
+    ``profile`` is what every job is labelled with; ``deadline_s`` is the moving time that one tick may cost. With an
+    ``acuity`` it is looked at as well as that; ``truth`` is what it is like.
     """
 
-    def __init__(self, recording: Recording, prices: Prices, *, profile: str, deadline_s: float) -> None:
+    truth: Snapshot
+
+    def __init__(
+        self,
+        recording: Recording,
+        prices: Prices,
+        *,
+        profile: str,
+        deadline_s: float,
+        acuity: Acuity | None = None,
+    ) -> None:
         self._recording = recording
         self._prices = prices
         self._profile = profile
@@ -61,6 +73,8 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         self._placed: dict[ProcessKey, _Placed] = {}
         self._left: dict[ProcessKey, _Placed] = {}
         self._bound: dict[ProcessKey, Bools] = {}
+        self._sight = Sight(acuity) if acuity else None
+        self._moved: frozenset[ProcessKey] = frozenset()
         self._private_bytes: Ints = np.zeros((2, 1), np.int64)
 
     def wait(self, period_s: float) -> bool:
@@ -69,11 +83,13 @@ class ReplayedMachine(Sensor, Actuator, Clock):
     def look(self) -> Snapshot:
         seen = self._recording.snapshot
         self._place_all(seen.topology)
-        return replace(seen, memory=self._memory(), jobs=tuple(map(self._job, seen.jobs)))
+        self.truth = replace(seen, memory=self._memory(), jobs=tuple(map(self._job, seen.jobs)))
+        return self._sight.see(self.truth, self._moved) if self._sight else self.truth
 
     def move(self, plan: Plan) -> tuple[Outcome, ...]:
         for wish in plan.task_moves:
             self._bind(wish)
+        self._moved = frozenset(move.process for move in plan.moves)
         left_ns = round(self._deadline_s * 1e9)
         outcomes = []
         for move in plan.moves:

@@ -43,6 +43,7 @@ class Score:
     ``held`` counts what the guard held back. ``settle_s`` is by job the time from its first look until
     `SETTLED_SHARE` was local for good; None for never. A job without memory, or that never ran, has none.
     ``job_s`` is by job how long its recorded work takes.
+    ``modelled_ends_s`` are what ``modelled_s`` is at the ends of what nobody knows.
     ``least_s`` is what ``modelled_s`` could have been at the least, as far as an oracle was asked.
     """
 
@@ -54,11 +55,13 @@ class Score:
     accesses: float
     remote_accesses: float
     modelled_s: float
+    modelled_ends_s: tuple[float, ...]
     moved_bytes: int
     moved_pages: int
     moving_s: float
     blocked_s: float
     decisions: int
+    task_moves: int
     held: int
     held_bytes: int
     endings: Mapping[str, int]
@@ -106,10 +109,11 @@ class _Settling:
 class _Sums:
     """Running sums, by the names of a score's fields.
 
-    ``working_s`` is the CPU time under the cost model, ``remote_s`` the part of the recorded one that reached for another
+    ``working_s`` is the CPU time under the cost model, and ``ends_s`` at the ends of what nobody knows; ``remote_s`` the part of the recorded one that reached for another
     node; ``local_s`` adds up local shares over the time ``known_s``.
     """
 
+    ends_s: Floats
     ticks: int = 0
     elapsed_s: float = 0.0
     cpu_s: float = 0.0
@@ -122,6 +126,7 @@ class _Sums:
     moving_s: float = 0.0
     blocked_s: float = 0.0
     decisions: int = 0
+    task_moves: int = 0
     held: int = 0
     held_bytes: int = 0
     endings: Counter[str] = field(default_factory=Counter)
@@ -133,8 +138,8 @@ class Scorer:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._users = Users()
-        self._sums = _Sums()
+        self._users = Users(len(prices.latency_ns))
+        self._sums = _Sums(ends_s=np.zeros(len(prices.ends)))
         self._timeline = Timeline(TIMELINE_POINTS)
         self._settling: dict[int, _Settling] = {}
         self._job_times = JobTimes()
@@ -168,11 +173,13 @@ class Scorer:
             accesses=sums.cpu_s * prices.accesses_per_cpu_s,
             remote_accesses=sums.remote_s * prices.accesses_per_cpu_s,
             modelled_s=sums.working_s + sums.blocked_s,
+            modelled_ends_s=tuple((sums.ends_s + sums.blocked_s).tolist()),
             moved_bytes=sums.moved_bytes,
             moved_pages=sums.moved_pages,
             moving_s=sums.moving_s,
             blocked_s=sums.blocked_s,
             decisions=sums.decisions,
+            task_moves=sums.task_moves,
             held=sums.held,
             held_bytes=sums.held_bytes,
             endings=dict(sorted(sums.endings.items())),
@@ -188,17 +195,16 @@ class Scorer:
 
     def _add_accesses(self, use: Use, on: Topology, elapsed_s: float) -> Floats:
         """Add CPU time, and the part of it that reached for another node; say how much longer each process takes."""
-        latency_ns = self._prices.loaded_ns(use.cpu_s, use.reach, elapsed_s)
-        ratio = latency_ns / np.diag(self._prices.latency_ns)[:, None]
-        slower = np.einsum("pij,ij->pi", use.reach, ratio)
-        homeless = use.page_share.sum(axis=1) == 0  # nothing resident: taken for local
-        slower[homeless] = 1.0
-        remote = np.where(homeless[:, None], 0.0, 1 - np.einsum("pii->pi", use.reach))
-        share = self._prices.memory_share
-        working_s = (use.cpu_s * (1 - share + share * slower) * sharing(use.cpu_s, elapsed_s, on)).sum(axis=1)
+        remote = use.reach.sum(axis=2) - np.einsum("pii->pi", use.reach)
+        busy_s = use.cpu_s * sharing(use.cpu_s, elapsed_s, on)
+        working_s, *ends_s = (
+            (busy_s * prices.slower(use.cpu_s, use.reach, elapsed_s)).sum(axis=1)
+            for prices in (self._prices, *self._prices.ends)
+        )
         cpu_s = use.cpu_s.sum(axis=1)
         self._sums.cpu_s += float(cpu_s.sum())
         self._sums.working_s += float(working_s.sum())
+        self._sums.ends_s += [float(each.sum()) for each in ends_s]
         self._sums.remote_s += float((use.cpu_s * remote).sum())
         by_process: Floats = np.where(cpu_s > 0, working_s / np.maximum(cpu_s, 1e-12), 1.0)
         return by_process
@@ -237,6 +243,7 @@ class Scorer:
             sums.endings[outcome.ending.value] += 1
             sums.failed_pages.update(outcome.failed)
         sums.decisions += len(tick.plan.moves)
+        sums.task_moves += len(tick.plan.task_moves)
         sums.held += len(tick.plan.held)
         sums.held_bytes += sum(held.bytes for held in tick.plan.held)
         return blocked_s

@@ -38,7 +38,11 @@ def sharing(cpu_s: Floats, elapsed_s: float, on: Topology) -> Floats:
     CPUs are shared in time.
     """
     running = cpu_s.sum(axis=0) / elapsed_s if elapsed_s else np.zeros(len(on.nodes))
-    cores, cpus = on.cores_by_node, on.cpus_by_node
+    return shared(running, on.cores_by_node, on.cpus_by_node)
+
+
+def shared(running: Floats | float, cores: Ints, cpus: Ints) -> Floats:
+    """Say how many times as long work takes where so many threads run at once on so many cores and CPUs."""
     capacity = np.minimum(running, cores) + SIBLING_SHARE * np.clip(running - cores, 0, cpus - cores)
     slower: Floats = np.where(running > cores, running / np.maximum(capacity, 1e-9), 1.0)
     return slower

@@ -13,7 +13,7 @@ AS_LONG_AS_IT_TAKES_S = 1e9
 
 
 class Baseline(Policy):
-    """Another's rules, to be compared with: without a guard, and without the deadline of a daemon's turn.
+    """Another's rules, to be compared with: without a guard, the sight of a sensor, and the deadline of a daemon's turn.
 
     ``call_ns`` is what a move costs before its first page; None for what a moving call costs. ``stalled_s`` is the
     time of processes that the last turn cost besides its moves.

@@ -49,6 +49,16 @@ def test_modelled_time_waits_for_remote_memory_only_in_its_memory_share():
     assert score.modelled_s == pytest.approx(8 * 0.5 + 8 * 0.5 * 2)
 
 
+def test_modelled_time_is_told_at_both_ends_of_what_nobody_knows():
+    ends = tuple(replace(PRICES, memory_share=share) for share in (0.25, 0.75))
+    scorer = Scorer(replace(PRICES, ends=ends))
+
+    scorer.add(tick(processes=[process(pages={1: 10}, cpu_s={0: 8.0})]))
+
+    assert scorer.score.modelled_ends_s == pytest.approx((8 * 1.25, 8 * 1.75))
+    assert scorer.score.modelled_s == pytest.approx(8 * 1.5)
+
+
 def test_modelled_time_waits_longer_for_memory_that_many_use():
     idle_ns = PRICES.latency_ns
     limited = Machine(idle_ns, np.full(2, 1.0), np.full((2, 2), np.inf), np.arange(2))

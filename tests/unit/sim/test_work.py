@@ -145,3 +145,16 @@ def test_a_process_that_was_not_seen_for_a_look_is_still_bound():
     *_, last = replay(ticks, {"binds": Once(1)}, FLAT)
 
     assert last["binds"].snapshot.cpu_s.tolist() == [[0, 1]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.sampled_from([(0,), (1,), (0, 1)])), min_size=1, max_size=3),
+    st.sampled_from([(0,), (1,), (0, 1)]),
+)
+def test_no_policy_that_moves_threads_beats_the_oracle(jobs, nodes):
+    processes = [compute(threads, nodes=ran, pid=pid) for pid, (threads, ran) in enumerate(jobs, 1)]
+
+    found = scores(run(*processes), {"hold": Hold(), "it": Binds(*nodes)}, FAR)["it"]
+
+    assert found.task_moves > 0
+    assert found.least_s <= found.modelled_s * (1 + 1e-9)
