@@ -70,7 +70,7 @@ class Lives:
         for process, cpu_s in zip(snapshot.processes, snapshot.cpu_s, strict=True):
             if len(process.regions):
                 life = self.of.get(process.key) or self._met(process, len(cpu_s))
-                life.cpu_s[span] += cpu_s
+                life.cpu_s[span] += cpu_s * (elapsed_s > 0)  # the first look tells of a time before the trace
                 life.held[span] += float(process.regions.resident_bytes.sum()) * elapsed_s
         if len(self.of) > 2 * MOST_PROCESSES:
             busiest = sorted(self.of.items(), key=lambda item: (-item[1].worked_s, item[0]))
