@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from numad_py import machines
 from numad_py.policies.hold import Hold
-from numad_py.sim import cost, load, replay, scenario
+from numad_py.sim import cost, load, replay, scenario, script
 from numad_py.sim.baselines.kernel_balancing import KernelBalancing
 from numad_py.sim.baselines.scanner import FAULT_NS, UNMAP_NS
 from numad_py.sim.load import LINE_BYTES, Demand, from_everywhere, solve
@@ -38,28 +38,27 @@ GIB, GB = 1 << 30, 1e9
 
 # 32 threads for 533 s (published); that they run on node 0, whose memory is full with as much as was demoted, and that
 # what was promoted lies in CXL memory at first, is made up.
-B_TREE = scenario.Scenario(
+B_TREE = script.Scenario(
     about="a b-tree in fast and in CXL memory",
     published="642 s with kernel.numa_balancing=2, 533 s without, Linux 6.18",
-    machine=scenario.Machine(
+    machine=script.Machine(
         cpus=(64, 64, 0),
         memory_mb=(56_720, 131_072, 131_072),
         file_mb=(0, 0, 0),
         distances=((10, 21, 30), (21, 10, 40), (30, 40, 10)),
     ),
     jobs=(
-        scenario.ScriptedJob(
+        script.ScriptedJob(
             "b-tree",
             (
-                scenario.Group(
-                    scenario.Mark.FITTED,
-                    "unknown",
-                    run=(scenario.Phase(0, (32, 0, 0)),),
-                    memory=(scenario.Memory((56_218, 0, 53_320)),),
+                script.Group(
+                    run=(script.Phase(0, (32, 0, 0)),),
+                    memory=(script.Memory((56_218, 0, 53_320)),),
                 ),
             ),
         ),
     ),
+    marks=(),
     length_s=533,
 )
 
