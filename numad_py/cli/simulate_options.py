@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from numad_py.sim import cost
+from numad_py.sim.baselines import BASELINES
 
 
 def _version(kernel: str) -> str:
@@ -33,7 +34,8 @@ Policies = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME|PROFILE",
-        help="A profile's name or file; may be given again. Default: default, interleave; with --set, those it names.",
+        help=f"A profile's name or file, or {', '.join(BASELINES)}; may be given again. "
+        "Default: default, interleave; with --set, those it names.",
     ),
 ]
 Machine = Annotated[

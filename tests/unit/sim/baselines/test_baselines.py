@@ -6,12 +6,12 @@ import pytest
 
 from numad_py import policies, profiles
 from numad_py.policies.hold import Hold
-from numad_py.sim import cost, replay, scenario
+from numad_py.sim import cost, replay, scenario, script
 from numad_py.sim.baselines import BASELINES
 from numad_py.sim.shipped import find
 from tests.unit.sim.baselines.runs import looks, running
 
-PLAYED = scenario.read(find("scenarios", "two-nodes"))
+PLAYED = script.read(find("scenarios", "two-nodes"))
 
 
 def played(name):
