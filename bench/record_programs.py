@@ -85,10 +85,11 @@ def listed(nodes):
     return ",".join(str(cpu) for node in nodes for cpu in sorted(cpus_of(node)))
 
 
-def let_go(program, nodes):
-    """Let all threads of a program run on nodes, as a scheduler of jobs or a user does."""
-    words = ["taskset", "--all-tasks", "--cpu-list", "--pid", listed(nodes), str(program.pid)]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+def let_go(group, nodes):
+    """Let all threads of a job run on nodes, as a scheduler of jobs or a user does."""
+    for pid in cgroup.procs(group):
+        words = ["taskset", "--all-tasks", "--cpu-list", "--pid", listed(nodes), str(pid)]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
 def await_line(program, said, began_s):
@@ -129,7 +130,7 @@ def record(name, out, said):
         with recording(out, said.period):
             await_line(program, "built", began_s)
             time.sleep(AT_HOME_S)
-            let_go(program, PROGRAMS[name])
+            let_go(group, PROGRAMS[name])
             time.sleep(said.seconds)
 
 
