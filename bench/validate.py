@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from numad_py import machines
 from numad_py.sim import cost, load
-from numad_py.sim.load import LINE_BYTES, Demand, solve
+from numad_py.sim.load import LINE_BYTES, Demand, from_everywhere, solve
 from numad_py.sim.moving import carry_out
 from tests.builders import move, process, regions
 
@@ -105,7 +105,7 @@ def curve_row(test, name, sweep, fitted_to):
     most, idle_ns = max(sweep.gb_per_s), sweep.latency_ns[0]
     on = one_node(idle_ns, most, curve)
     found = [
-        solve(on, Demand(np.array([[gb]]), np.ones((1, 1)), waiting_share=0.0)).latency_ns[0, 0]
+        solve(on, Demand(np.array([[gb]]), np.ones((1, 1, 1)), waiting_share=0.0)).latency_ns[0, 0]
         for gb in sweep.gb_per_s
     ]
     error = np.abs(np.array(found) / sweep.latency_ns - 1)
@@ -133,7 +133,7 @@ def one_node(idle_ns, most, curve):
 def running(on, outstanding, share, *, waiting_share=1.0, write_share=0.0):
     """Let every node keep so many lines outstanding while it waits, on memory that lies so for each."""
     gb_per_s = np.diag(np.array(outstanding) * waiting_share * LINE_BYTES / np.diag(on.idle_ns))
-    return solve(on, Demand(gb_per_s, np.array(share, float), waiting_share, write_share))
+    return solve(on, Demand(gb_per_s, from_everywhere(np.array(share, float)), waiting_share, write_share))
 
 
 def alone(on, initiator, target, outstanding, waiting_share=1.0):

@@ -17,10 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from numad_py.model import (
-    Addresses,
     Ending,
     Held,
-    Ints,
     MovePages,
     Outcome,
     Plan,
@@ -31,6 +29,7 @@ from numad_py.model import (
     Tick,
 )
 from numad_py.roles import Policy
+from numad_py.topology import Addresses, Ints
 
 MB = 1 << 20
 LONGEST_WAIT_S = 900.0  # the 15 minutes of katalyst's ping-pong guard
@@ -97,7 +96,8 @@ class Guard(Policy):
             if move.process in processes:
                 granted = self._grant(move, processes[move.process], snapshot, allowance)
                 moves += [granted] if granted else []
-        return Plan(tuple(moves), (*wish.held, *allowance.held))
+        tasks = (Held(move.process, 0, Refusal.TASKS) for move in wish.task_moves)
+        return Plan(tuple(moves), (*wish.held, *allowance.held, *tasks))
 
     def review(self, tick: Tick) -> None:
         self._policy.review(tick)

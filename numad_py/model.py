@@ -14,110 +14,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Addresses = NDArray[np.uint64]
-Floats = NDArray[np.float64]
-
-
-CpuGroups = tuple[tuple[int, ...], ...]  # ascending, and apart
-
-
-@dataclass(frozen=True)
-class Node:
-    """One NUMA node; without CPUs it is memory only, without memory CPUs only.
-
-    ``gpu`` says that its memory is a GPU's: never a target. ``tier`` is the kernel's
-    memory tier, lower is faster. The two figures are what the firmware's HMAT says
-    of reads by the nearest CPUs; MB = 2^20 bytes. None is what the kernel does not tell.
-    """
-
-    id: int
-    cpus: tuple[int, ...]
-    total_bytes: int
-    gpu: bool = False
-    tier: int | None = None
-    read_latency_ns: int | None = None
-    read_mb_per_s: int | None = None
-
-
-class DeviceKind(StrEnum):
-    """What a PCI device is."""
-
-    GPU = "gpu"
-    NIC = "nic"
-
-
-@dataclass(frozen=True)
-class Device:
-    """One PCI device, and the id of the node it hangs on; None where that is not told."""
-
-    address: str
-    kind: DeviceKind
-    node: int | None
-
-
-@dataclass(frozen=True)
-class Topology:
-    """The machine. ``distances`` are SLIT numbers, 10 is local; they are not times.
-
-    ``sockets``, ``llcs`` (last-level caches, on EPYC a CCX) and ``cores`` (SMT siblings) are
-    the CPUs that each holds; a CPU of which the kernel tells nothing is in none.
-    """
-
-    nodes: tuple[Node, ...]
-    distances: tuple[tuple[int, ...], ...]
-    page_bytes: int
-    sockets: CpuGroups = ()
-    llcs: CpuGroups = ()
-    cores: CpuGroups = ()
-    isolated_cpus: tuple[int, ...] = ()
-    nohz_full_cpus: tuple[int, ...] = ()
-    devices: tuple[Device, ...] = ()
-
-    @cached_property
-    def node_ids(self) -> tuple[int, ...]:
-        """Ids ascending; they may be sparse."""
-        return tuple(node.id for node in self.nodes)
-
-    @cached_property
-    def index_of(self) -> Mapping[int, int]:
-        """Node id to position on every node axis."""
-        return {node.id: index for index, node in enumerate(self.nodes)}
-
-    @cached_property
-    def index_of_cpu(self) -> Ints:
-        """CPU number to node position; -1 where no node has that CPU."""
-        last = max((cpu for node in self.nodes for cpu in node.cpus), default=-1)
-        table = np.full(last + 2, -1, np.int64)  # the last slot answers for every CPU beyond
-        for index, node in enumerate(self.nodes):
-            table[list(node.cpus)] = index
-        return table
-
-    def cpu_s_by_node(self, cpu: Ints, cpu_s: Floats) -> Floats:
-        """Add up the CPU seconds of threads by the node that each ran on; CPUs of no node are left out."""
-        index = self.index_of_cpu[np.minimum(cpu, len(self.index_of_cpu) - 1)]
-        known = index >= 0
-        return np.bincount(index[known], cpu_s[known], len(self.nodes)).astype(np.float64)
-
-    @cached_property
-    def memory_of(self) -> Ints:
-        """By node: the position of the nearest node that has memory of its own, itself where it has."""
-        having = [index for index, node in enumerate(self.nodes) if node.total_bytes and not node.gpu]
-        nearest = [min(having, key=lambda index: (row[index], index)) for row in self.distances]
-        return np.array(nearest, np.int64)
-
-    @cached_property
-    def gpu_ids(self) -> frozenset[int]:
-        """The nodes whose memory is a GPU's."""
-        return frozenset(node.id for node in self.nodes if node.gpu)
-
-    @cached_property
-    def has_cpus(self) -> Bools:
-        """By node: whether threads can run there."""
-        return np.array([bool(node.cpus) for node in self.nodes], bool)
+from numad_py.topology import Addresses, Bools, Floats, Ints, Topology
 
 
 class RegionKind(IntEnum):
@@ -361,7 +259,11 @@ class JobCounters:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A labelled cgroup subtree. Its identity is the cgroup id, not the path."""
+    """A labelled cgroup subtree. Its identity is the cgroup id, not the path.
+
+    ``barrier`` says that its processes are ranks that wait for each other at every step; nobody can see that from
+    outside.
+    """
 
     cgroup_id: int
     path: str
@@ -369,6 +271,7 @@ class Job:
     processes: tuple[Process, ...]
     memory: JobMemory | None
     counters: JobCounters | None = None
+    barrier: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -427,15 +330,29 @@ class Snapshot:
     @cached_property
     def cpu_s(self) -> Floats:
         """CPU seconds since the last look, shape (processes, nodes); CPUs of no node are left out."""
+        row, cpu, cpu_s = self._threads
+        table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
+        index = table[np.minimum(cpu, len(table) - 1)]
+        known = index >= 0
+        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(self.processes) * nodes)
+        return cells.astype(np.float64).reshape(-1, nodes)
+
+    @cached_property
+    def busiest_s(self) -> Floats:
+        """By process: the CPU seconds since the last look of the thread that used most."""
+        row, _, cpu_s = self._threads
+        busiest_s = np.zeros(len(self.processes))
+        np.maximum.at(busiest_s, row, cpu_s)
+        return busiest_s
+
+    @cached_property
+    def _threads(self) -> tuple[Ints, Ints, Floats]:
+        """All threads as columns: the row of their process, CPU, CPU seconds."""
         threads = [process.threads for process in self.processes]
         row = np.repeat(np.arange(len(threads)), [len(each.cpu) for each in threads])
         cpu = np.concatenate([np.zeros(0, np.int64), *(each.cpu for each in threads)])
         cpu_s = np.concatenate([np.zeros(0), *(each.cpu_s for each in threads)])
-        table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
-        index = table[np.minimum(cpu, len(table) - 1)]
-        known = index >= 0
-        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(threads) * nodes)
-        return cells.astype(np.float64).reshape(-1, nodes)
+        return row, cpu, cpu_s
 
     @cached_property
     def movable_bytes(self) -> Ints:
@@ -458,6 +375,7 @@ class Reason(StrEnum):
     """Why a policy wants a move."""
 
     MEMORY_FOLLOWS_CPU = "memory-follows-cpu"
+    TASKS_FOLLOW_MEMORY = "tasks-follow-memory"
     SPREAD = "spread"
 
 
@@ -483,6 +401,15 @@ class MovePages:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class MoveTasks:
+    """One wish: let all threads of a process run on the CPUs of these nodes, and on no others."""
+
+    process: ProcessKey
+    nodes: tuple[int, ...]
+    reason: Reason
+
+
 class Refusal(StrEnum):
     """Why the guard held a move back, or part of it."""
 
@@ -492,6 +419,7 @@ class Refusal(StrEnum):
     RATE = "rate limit"
     COOLDOWN = "cooling down after a move elsewhere"
     BACKOFF = "backing off after failures"
+    TASKS = "tasks are not moved"
 
 
 @dataclass(frozen=True)
@@ -505,10 +433,14 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All wishes of one tick, most valuable first, and what the guard held back."""
+    """All wishes of one tick, most valuable first, and what the guard held back.
+
+    ``task_moves`` are for simulated machines: the guard, and so the daemon, lets none of them through.
+    """
 
     moves: tuple[MovePages, ...] = ()
     held: tuple[Held, ...] = ()
+    task_moves: tuple[MoveTasks, ...] = ()
 
 
 class Ending(StrEnum):

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from numad_py.model import (
     Accesses,
     AccessSource,
-    Device,
-    DeviceKind,
     Ending,
     Held,
     Job,
@@ -27,7 +25,7 @@ from numad_py.model import (
     LookCost,
     Mempolicy,
     MovePages,
-    Node,
+    MoveTasks,
     NodeMemory,
     Outcome,
     PlacementSource,
@@ -43,8 +41,8 @@ from numad_py.model import (
     ThreadGroup,
     Threads,
     Tick,
-    Topology,
 )
+from numad_py.topology import Device, DeviceKind, Node, Topology
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -324,7 +322,8 @@ def drawn_jobs(on=TWO_NODES):
     """Draw one job, often empty."""
     memory = st.builds(JobMemory, columns(counts, len(on.nodes)), columns(counts, len(on.nodes)))
     processes = st.lists(drawn_processes(on), max_size=2).map(tuple)
-    return st.builds(Job, counts, names, names, processes, st.none() | memory, st.none() | drawn_counters())
+    counters = st.none() | drawn_counters()
+    return st.builds(Job, counts, names, names, processes, st.none() | memory, counters, st.booleans())
 
 
 def drawn_snapshots(on=TWO_NODES, time_s=seconds):
@@ -378,9 +377,11 @@ def drawn_ticks(draw, on=TWO_NODES, time_s=seconds):
     """Draw one turn of the loop, its outcomes answering its moves."""
     moves = draw(st.lists(drawn_moves(), max_size=2))
     held = draw(st.lists(st.builds(Held, keys, counts, st.sampled_from(Refusal)), max_size=2))
+    nodes = st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple)
+    task_moves = draw(st.lists(st.builds(MoveTasks, keys, nodes, st.sampled_from(Reason)), max_size=2))
     return Tick(
         draw(drawn_snapshots(on, time_s)),
-        Plan(tuple(moves), tuple(held)),
+        Plan(tuple(moves), tuple(held), tuple(task_moves)),
         tuple(draw(drawn_outcomes()) for _ in moves),
     )
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from numad_py.kernel import placement
-from numad_py.model import Addresses
+from numad_py.topology import Addresses
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import hugepages, migration, proc_status, smaps_rollup
-from numad_py.model import Addresses, Topology
+from numad_py.topology import Addresses, Topology
 
 PAGE_BYTES: Final = 4096
 PAGES: Final = 1024  # enough that the fixed part of a call, some 40 us, is little beside them

@@ -27,7 +27,8 @@ from numad_py.act.pages import Pages, Sizes, misplaced
 from numad_py.act.reclaim import Reclaim
 from numad_py.kernel import migration, placement
 from numad_py.kernel.identity import OpenProcess, Still
-from numad_py.model import Addresses, Ending, MovePages, Outcome
+from numad_py.model import Ending, MovePages, Outcome
+from numad_py.topology import Addresses
 
 CHUNK_BYTES = 32 << 20
 THREADS = 2  # which take chunks of one move

@@ -12,7 +12,7 @@ from typing import Final
 from numad_py.calibrate import CannotCalibrate
 from numad_py.kernel import caches, node_sysfs, proc_status
 from numad_py.kernel.caches import Cache
-from numad_py.model import Node, Topology
+from numad_py.topology import Node, Topology
 
 MB: Final = 1 << 20
 _LEAST_BYTES: Final = 64 * MB

@@ -22,7 +22,8 @@ from numad_py.daemon import log
 from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.service import Service, stopped_by_signals
 from numad_py.kernel import cgroup, cpulist, node_sysfs
-from numad_py.model import Node, RegionKind, Snapshot, Tick
+from numad_py.model import RegionKind, Snapshot, Tick
+from numad_py.topology import Node
 
 SHIPPED_TRACES = (
     Path(__file__).parents[2] / "sim/traces/late-bound-hold.jsonl.zst",

@@ -13,7 +13,8 @@ import numpy as np
 from numad_py.kernel import Malformed, cgroup, cpuset, numa_maps, proc_stat, proc_status
 from numad_py.kernel.cpuset import Cpuset
 from numad_py.kernel.numa_maps import NumaMaps
-from numad_py.model import Ints, RegionKind, Topology
+from numad_py.model import RegionKind
+from numad_py.topology import Ints, Topology
 
 GONE = (FileNotFoundError, ProcessLookupError)
 ROWS = ("Huge", "Heap", "Stack", "Private")  # numastat -p's

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from numad_py.kernel import cpulist
-from numad_py.model import CpuGroups, Device, Ints, Node, Topology
+from numad_py.topology import CpuGroups, Device, Ints, Node, Topology
 
 MB = 1 << 20
 _INDENT = "  "

@@ -18,7 +18,7 @@ from numad_py.cli.found import ROWS, Found, FoundJob
 from numad_py.cli.hardware import MB
 from numad_py.kernel import cgroup, cpulist, node_sysfs, proc_status
 from numad_py.kernel.cpuset import Cpuset
-from numad_py.model import Ints, Topology
+from numad_py.topology import Ints, Topology
 
 
 def look(

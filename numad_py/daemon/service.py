@@ -26,12 +26,13 @@ from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.log import TickLog
 from numad_py.kernel import cgroup, cpulist, hugepages, node_sysfs
 from numad_py.loop import ticks
-from numad_py.model import Tick, Topology
+from numad_py.model import Tick
 from numad_py.policies.by_profile import ByProfile
 from numad_py.roles import Actuator, Policy
 from numad_py.sense.further import FurtherSenses
 from numad_py.sense.investigate import damon_claim
 from numad_py.sense.sensor import LiveSensor
+from numad_py.topology import Topology
 from numad_py.workers import Workers
 
 ACTING_SHARE = 0.8  # of a period, for which moves may take place in a turn

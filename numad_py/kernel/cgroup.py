@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import Malformed
-from numad_py.model import Ints, JobMemory
+from numad_py.model import JobMemory
+from numad_py.topology import Ints
 
 __all__ = [
     "LABEL",

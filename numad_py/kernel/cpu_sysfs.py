@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from numad_py.kernel import Malformed, cpulist
-from numad_py.model import CpuGroups
+from numad_py.topology import CpuGroups
 
 __all__ = ["Malformed", "isolated", "nohz_full", "online", "read_cores", "read_llcs", "read_sockets"]
 

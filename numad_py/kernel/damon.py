@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from numad_py.kernel import Malformed
-from numad_py.model import Addresses, Ints
+from numad_py.topology import Addresses, Ints
 
 __all__ = [
     "Malformed",

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numad_py.kernel import Malformed
-from numad_py.model import Addresses, Ints
+from numad_py.topology import Addresses, Ints
 
 DECIMAL: Final = 10
 HEX: Final = 16

@@ -10,7 +10,7 @@ import numpy as np
 from numad_py.kernel._call import call
 from numad_py.kernel.mempolicy import nodemask
 from numad_py.kernel.placement import Addresses, Status, door
-from numad_py.model import Bools
+from numad_py.topology import Bools
 
 MPOL_MF_MOVE: Final = 1 << 1  # include/uapi/linux/mempolicy.h
 

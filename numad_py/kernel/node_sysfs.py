@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import Malformed, cpu_sysfs, cpulist, memory_sysfs, pci
-from numad_py.model import Ints, Node, NodeMemory, Topology
+from numad_py.model import NodeMemory
+from numad_py.topology import Ints, Node, Topology
 
 __all__ = ["PAGE_BYTES", "Malformed", "distances", "meminfo", "read_memory", "read_topology", "watermarks"]
 

@@ -28,7 +28,8 @@ import numpy as np
 
 from numad_py.kernel import Malformed
 from numad_py.kernel.digits import DECIMAL, HEX, Text, begins
-from numad_py.model import Addresses, Ints, Mempolicy, RegionKind, Regions
+from numad_py.model import Mempolicy, RegionKind, Regions
+from numad_py.topology import Addresses, Ints
 
 __all__ = ["Malformed", "NumaMaps", "parse", "read", "regions"]
 

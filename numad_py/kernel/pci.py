@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from numad_py.kernel import Malformed
-from numad_py.model import Device, DeviceKind
+from numad_py.topology import Device, DeviceKind
 
 __all__ = ["Malformed", "kind_of", "read_devices"]
 

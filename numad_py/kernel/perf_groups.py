@@ -12,7 +12,7 @@ import numpy as np
 from numad_py.kernel import perf_events
 from numad_py.kernel.perf_events import Event
 from numad_py.kernel.perf_scaling import VALUES
-from numad_py.model import Ints
+from numad_py.topology import Ints
 
 
 @dataclass(frozen=True)

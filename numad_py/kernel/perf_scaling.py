@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Floats, Ints
+from numad_py.topology import Floats, Ints
 
 # What read(2) gives of a group with PERF_FORMAT_GROUP and both times: nr, time enabled, time running, values.
 ENABLED: Final = 1

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import Malformed
-from numad_py.model import Ints
+from numad_py.topology import Ints
 
 __all__ = ["Malformed", "Stat", "cpu_times", "parse", "read", "read_threads"]
 

@@ -31,6 +31,7 @@ class ByProfile(Policy):
         return Plan(
             tuple(move for _, _, plan in self._asked for move in plan.moves),
             tuple(held for _, _, plan in self._asked for held in plan.held),
+            tuple(move for _, _, plan in self._asked for move in plan.task_moves),
         )
 
     def review(self, tick: Tick) -> None:

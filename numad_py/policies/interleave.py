@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numad_py.model import Bools, Ints, MovePages, Plan, Process, ProcessKey, Reason, Snapshot, Topology
+from numad_py.model import MovePages, Plan, Process, ProcessKey, Reason, Snapshot
 from numad_py.roles import Policy
+from numad_py.topology import Bools, Ints, Topology
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from numad_py.kernel import perf_refusals
 from numad_py.kernel.perf_events import PAGE_FAULTS
 from numad_py.kernel.perf_groups import Group, Target
 from numad_py.kernel.perf_scaling import VALUES, scaled
-from numad_py.model import Job, JobCounters, ProcessKey, Topology
+from numad_py.model import Job, JobCounters, ProcessKey
 from numad_py.sense import countable, roofline
+from numad_py.topology import Topology
 
 LEFT_TO_OTHERS: Final = 256  # descriptors
 

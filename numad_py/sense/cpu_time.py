@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from numad_py.kernel import proc_stat
-from numad_py.model import Ints, ProcessKey, Threads
+from numad_py.model import ProcessKey, Threads
+from numad_py.topology import Ints
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 EXPLAINED_SHARE = 0.9

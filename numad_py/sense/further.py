@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from numad_py.machines import MachineFile
-from numad_py.model import Accesses, Job, JobCounters, Process, ProcessKey, Topology
+from numad_py.model import Accesses, Job, JobCounters, Process, ProcessKey
 from numad_py.sense.budget import Recurring
 from numad_py.sense.counters import Counters
 from numad_py.sense.gpus import Gpus
@@ -17,6 +17,7 @@ from numad_py.sense.investigate.access_sampling import AccessSampler
 from numad_py.sense.investigate.damon_watch import Damon
 from numad_py.sense.investigate.idle_pages import IdlePages
 from numad_py.sense.investigate.investigations import Investigations, Source
+from numad_py.topology import Topology
 
 COUNTING_PART: Final = 0.15  # of the budget
 

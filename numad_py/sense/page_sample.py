@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Addresses, Floats, Ints
+from numad_py.topology import Addresses, Floats, Ints
 
 PAGES = 512
 Z = 1.96

@@ -9,7 +9,8 @@ import numpy as np
 
 from numad_py.kernel.perf_events import CPU_CYCLES
 from numad_py.kernel.pmu_events import LINE_BYTES, Row
-from numad_py.model import Job, JobCounters, Topology
+from numad_py.model import Job, JobCounters
+from numad_py.topology import Topology
 
 # Intel's top-down method flags a program as bound by DRAM when its cores wait for it in more than a tenth of
 # their cycles: the MetricThreshold of tma_dram_bound in Linux tools/perf/pmu-events/arch/x86/*/*-metrics.json.

@@ -20,22 +20,14 @@ from pathlib import Path
 from typing import Final
 
 from numad_py.kernel import Malformed, cgroup, hotplug, node_sysfs, proc_stat, vmstat
-from numad_py.model import (
-    Job,
-    JobMemory,
-    LookCost,
-    Mempolicy,
-    ProcessKey,
-    Skipped,
-    Snapshot,
-    Topology,
-)
+from numad_py.model import Job, JobMemory, LookCost, Mempolicy, ProcessKey, Skipped, Snapshot
 from numad_py.roles import Sensor
 from numad_py.sense.budget import Budget, Recurring
 from numad_py.sense.cpu_time import NO_THREADS, CpuTime
 from numad_py.sense.further import FurtherSenses
 from numad_py.sense.known import Known, Then, agrees
 from numad_py.sense.placement import Placement, Reader
+from numad_py.topology import Topology
 from numad_py.workers import Unfinished, Workers
 
 # How old what is known may be: then its urgency is 1. What is known to have changed goes first.
@@ -178,8 +170,10 @@ class LiveSensor(Sensor):
 
     def _pay_for_the_rest_of_the_turn(self, now_s: float) -> None:
         """Book what policies, log and trace took since the last look: the loop's own thread, in which nothing moves."""
-        if self._left_cpu_s is not None:
-            self._budget.pay(now_s, time.thread_time() - self._left_cpu_s)
+        left_s = self._left_cpu_s
+        self._left_cpu_s = time.thread_time()  # a look that is begun anew pays for what came since
+        if left_s is not None:
+            self._budget.pay(now_s, self._left_cpu_s - left_s)
 
     def _find(self) -> None:
         """Find out which jobs there are, and who is in them."""

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Floats
+from numad_py.topology import Floats
 
 POINTS: Final = 300  # an even number
 

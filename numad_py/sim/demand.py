@@ -21,8 +21,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Ints, NodeMemory, Process, ProcessKey, RegionKind, Regions, Snapshot, Tick
+from numad_py.model import Accesses, NodeMemory, Process, ProcessKey, RegionKind, Regions, Snapshot, Tick
 from numad_py.sim.placement import PARTS, Kinship, kinship
+from numad_py.sim.reach import cut
+from numad_py.topology import Ints
 
 _FILE = int(RegionKind.FILE)
 MOST_LEFT = 1024  # processes that left and are remembered: memory must not grow with the trace
@@ -69,16 +71,19 @@ class Wanted:
 
     ``first_pages`` is its placement, given once. ``kin`` says which earlier rows the present ones
     continue; None where each continues its own. ``cpu_parts`` are shares of its CPU time by node, of `PARTS`;
-    a process that sleeps keeps its last.
+    a process that sleeps keeps its last. ``rows`` are the recorded regions; once an investigation told who touches
+    what, in ``accesses``, they are cut where that changes.
     """
 
     process: Process
+    recorded: Regions
     rows: Rows
     cpu_parts: Ints
     allowed: NDArray[np.bool_]
     seen: bool = False
     first_pages: Ints | None = None
     kin: Kinship | None = None
+    accesses: Accesses | None = None
 
 
 class EveryoneElse:
@@ -147,18 +152,22 @@ class Recording:
         on = self.snapshot.topology
         parts = np.zeros(len(on.nodes), np.int64)
         parts[on.index_of.get(min(process.nodes_allowed, default=-1), 0)] = PARTS
-        return Wanted(process, Rows(Regions.empty(len(on.nodes))), parts, self._allowed(process))
+        none = Regions.empty(len(on.nodes))
+        return Wanted(process, none, Rows(none), parts, self._allowed(process))
 
     def _update(self, known: Wanted, process: Process) -> bool:
         """Bring what is known of a process up to now, and say whether its regions changed."""
         if known.process.nodes_allowed != process.nodes_allowed:
             known.allowed = self._allowed(process)
-        known.process, known.first_pages = process, None
-        if known.rows.recorded is process.regions:
+        known.first_pages = None
+        known.process = process
+        if known.recorded is process.regions and process.accesses is None:
             return False
-        old, known.rows = known.rows, Rows(process.regions)
-        known.first_pages = None if known.seen else process.regions.pages
-        known.kin = None if known.rows.starts_as(old) else kinship(old.recorded, process.regions)
+        known.recorded, known.accesses = process.regions, process.accesses or known.accesses
+        regions = cut(process.regions, known.accesses) if known.accesses else process.regions
+        old, known.rows = known.rows, Rows(regions)
+        known.first_pages = None if known.seen else regions.pages
+        known.kin = None if known.rows.starts_as(old) else kinship(old.recorded, regions)
         known.seen = known.seen or len(process.regions) > 0
         return True
 

@@ -21,11 +21,12 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Floats, Job, MovePages, Outcome, Process, Snapshot, Tick
+from numad_py.model import Job, MovePages, Outcome, Process, Snapshot, Tick
 from numad_py.sim.columns import POINTS, Columns, fold, ratio
 from numad_py.sim.cost import Prices
 from numad_py.sim.regional import Regional, RegionHistory
 from numad_py.sim.use import Use, Users
+from numad_py.topology import Floats
 
 MOST_JOBS: Final = 12
 MOST_MOVES: Final = 40
@@ -117,7 +118,7 @@ class Historian:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._users = Users()
+        self._users = Users(len(prices.latency_ns))
         self._columns = Columns()
         self._regional = Regional()
         self._moves = _Moves()

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Floats, Ints
 from numad_py.sim.history import History, JobHistory, Moved
 from numad_py.sim.regional import RegionHistory
+from numad_py.topology import Floats, Ints
 
 WIDTH: Final = 420
 COLOURS: Final = 8  # more nodes than that begin anew, paler

@@ -9,13 +9,13 @@ from importlib import resources
 
 import numpy as np
 
-from numad_py.model import Floats
 from numad_py.sim import html_figures as figures
 from numad_py.sim import report
 from numad_py.sim.history import History, JobHistory, Moved
 from numad_py.sim.html_figures import size, text
 from numad_py.sim.regional import RegionHistory
 from numad_py.sim.score import Score
+from numad_py.topology import Floats
 
 _MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 

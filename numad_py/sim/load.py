@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Floats, Ints
+from numad_py.topology import Floats, Ints
 
 LINE_BYTES: Final = 64
 MOST_ROUNDS: Final = 1_000  # a handful is usual; over a hundred where many servers are just full
@@ -136,14 +136,20 @@ class Demand:
     """What runs on a machine; the first axis of both arrays is the process.
 
     ``gb_per_s`` is what would be accessed from each node, if all memory answered as local memory does at rest;
-    ``share`` is where that memory lies. ``waiting_share`` is the part of the time that waits for memory then: 1 for a
+    ``reach`` has the shape (processes, nodes, nodes), of what is accessed from one node the share of another. ``waiting_share`` is the part of the time that waits for memory then: 1 for a
     stream, 0 for traffic that comes whatever it costs. ``write_share`` is of the bytes.
     """
 
     gb_per_s: Floats
-    share: Floats
+    reach: Floats
     waiting_share: float = 1.0
     write_share: float = 0.0
+
+
+def from_everywhere(share: Floats) -> Floats:
+    """Give the reach of processes whose accesses go to the same nodes, wherever they come from."""
+    nodes = share.shape[1]
+    return np.broadcast_to(share[:, None, :], (len(share), nodes, nodes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,9 +185,10 @@ def solve(on: Machine, demand: Demand) -> Loaded:
 def _asked(on: Machine, demand: Demand, load: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Give latencies at these loads, what is then asked from node to node and of each server, and its slope."""
     latency_ns = on.idle_ns * on.curve.factor(on.on_the_way(load, demand.write_share))
-    waiting = demand.waiting_share * demand.share @ (latency_ns / np.diag(on.idle_ns)[:, None]).T
+    ratio = latency_ns / np.diag(on.idle_ns)[:, None]
+    waiting = demand.waiting_share * np.einsum("pij,ij->pi", demand.reach, ratio)
     stretch = 1 - demand.waiting_share + waiting
-    gb_per_s = (demand.gb_per_s / stretch).T @ demand.share
+    gb_per_s = np.einsum("pi,pij->ij", demand.gb_per_s / stretch, demand.reach)
     asked = on.carried(gb_per_s, demand.write_share) / on.limits
     most_waiting = (waiting / stretch).max(initial=0.0, where=demand.gb_per_s > 0)
     return latency_ns, gb_per_s, asked, (load < 1) + most_waiting * on.curve.elasticity(load)

@@ -18,9 +18,10 @@ from functools import cached_property
 
 import numpy as np
 
-from numad_py.model import Addresses, Ending, Floats, Ints, MovePages, Outcome, Regions
+from numad_py.model import Ending, MovePages, Outcome, Regions
 from numad_py.sim.cost import Prices
 from numad_py.sim.placement import apportion, overlaps
+from numad_py.topology import Addresses, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)

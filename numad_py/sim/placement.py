@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Addresses, Ints, Mempolicy, Regions
+from numad_py.model import Mempolicy, Regions
+from numad_py.topology import Addresses, Ints
 
 # Plain numbers: comparing an array with an enum's member takes several times as long.
 _DEFAULT, _LOCAL, _INTERLEAVE = int(Mempolicy.DEFAULT), int(Mempolicy.LOCAL), int(Mempolicy.INTERLEAVE)

@@ -13,6 +13,7 @@ from numad_py.sim.demand import Recording
 from numad_py.sim.machine import ReplayedMachine
 from numad_py.sim.oracle import Oracle
 from numad_py.sim.score import Score, Scorer
+from numad_py.sim.sight import Acuity
 
 BASELINE = "hold"  # which moves nothing
 DEADLINE_S = 0.5  # of moving in one tick
@@ -24,14 +25,18 @@ def replay(
     prices: Prices,
     *,
     deadline_s: float = DEADLINE_S,
+    acuity: Acuity | None = None,
 ) -> Iterator[Mapping[str, Tick]]:
     """Yield for every recorded tick what each policy's own turn of the loop came to.
 
-    All policies share each decoded tick, and what it demands.
+    All policies share each decoded tick, and what it demands. They see the machine as well as ``acuity`` lets them,
+    without it as it is; what is yielded tells how it is.
     """
     recording = Recording()
     loops = {
-        name: _loop(recording, name, policy, prices, deadline_s=deadline_s)
+        name: _loop(
+            ReplayedMachine(recording, prices, profile=name, deadline_s=deadline_s, acuity=acuity), policy
+        )
         for name, policy in policies.items()
     }
     for tick in recorded:
@@ -46,6 +51,7 @@ def scores(
     prices: Prices,
     *,
     deadline_s: float = DEADLINE_S,
+    acuity: Acuity | None = None,
     watch: Callable[[Mapping[str, Tick]], None] | None = None,
 ) -> dict[str, Score]:
     """Replay a trace to its end and give each policy's figures; ``watch`` sees every turn, too.
@@ -53,19 +59,22 @@ def scores(
     Where `BASELINE` is among the policies, they know what an oracle would have come to.
     """
     scorers, oracle = {name: Scorer(prices) for name in policies}, Oracle(prices)
-    for turn in replay(recorded, policies, prices, deadline_s=deadline_s):
+    for turn in replay(recorded, policies, prices, deadline_s=deadline_s, acuity=acuity):
         for name, tick in turn.items():
             scorers[name].add(tick)
         if BASELINE in turn:
             oracle.add(turn[BASELINE])
         if watch:
             watch(turn)
-    least_s = oracle.modelled_s if BASELINE in policies else None
-    return {name: dataclasses.replace(scorer.score, least_s=least_s) for name, scorer in scorers.items()}
+    found = {name: scorer.score for name, scorer in scorers.items()}
+    if BASELINE not in policies:
+        return found
+    return {
+        name: dataclasses.replace(score, least_s=oracle.modelled_s(tasks=score.task_moves > 0))
+        for name, score in found.items()
+    }
 
 
-def _loop(
-    recording: Recording, name: str, policy: Policy, prices: Prices, *, deadline_s: float
-) -> Iterator[Tick]:
-    machine = ReplayedMachine(recording, prices, profile=name, deadline_s=deadline_s)
-    return loop.ticks(machine, policy, machine, machine, period_s=0.0)  # the recording keeps the time
+def _loop(machine: ReplayedMachine, policy: Policy) -> Iterator[Tick]:
+    for tick in loop.ticks(machine, policy, machine, machine, period_s=0.0):  # the recording keeps the time
+        yield dataclasses.replace(tick, snapshot=machine.truth)

@@ -30,12 +30,17 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "settled, slowest job": lambda score, _: _settled(score),
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
     "modelled time / hold": lambda score, hold: _ratio(time_to_baseline(score, hold)),
+    "  at the least": lambda score, hold: _ratio(_at_an_end(score, hold, min)),
+    "  at the most": lambda score, hold: _ratio(_at_an_end(score, hold, max)),
+    "time of jobs / hold": lambda score, hold: _ratio(mean_job_ratio(score, hold)),
+    "slowest job / hold": lambda score, hold: _ratio(worst_job_ratio(score, hold)),
     "of the possible gain": lambda score, hold: _share(gained_share(score, hold)),
     "moved, MB": lambda score, _: f"{score.moved_bytes / 2**20:,.0f}",
     "moved, pages": lambda score, _: f"{score.moved_pages:,}",
     "CPU time of moving, s": lambda score, _: f"{score.moving_s:.3f}",
     "jobs blocked, s": lambda score, _: f"{score.blocked_s:.3f}",
     "moves decided": lambda score, _: f"{score.decisions:,}",
+    "tasks moved": lambda score, _: f"{score.task_moves:,}",
     "held back by the guard": lambda score, _: f"{score.held:,}",
 }
 
@@ -43,6 +48,34 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
 def time_to_baseline(score: Score, baseline: Score) -> float | None:
     """Give modelled time as a multiple of the baseline's; None where that is 0."""
     return score.modelled_s / baseline.modelled_s if baseline.modelled_s else None
+
+
+def mean_job_ratio(score: Score, baseline: Score) -> float | None:
+    """Give how long jobs take for their work, over what they take under the baseline, on average of the jobs."""
+    ratios = _job_ratios(score, baseline)
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+def worst_job_ratio(score: Score, baseline: Score) -> float | None:
+    """Give the same of the job that fares worst."""
+    return max(_job_ratios(score, baseline), default=None)
+
+
+def _job_ratios(score: Score, baseline: Score) -> list[float]:
+    both = score.job_s.keys() & {path for path, took_s in baseline.job_s.items() if took_s}
+    return [score.job_s[path] / baseline.job_s[path] for path in sorted(both)]
+
+
+def ends_to_baseline(score: Score, baseline: Score) -> tuple[float, ...]:
+    """Give modelled time as a multiple of the baseline's, at both ends of what nobody knows."""
+    both = zip(score.modelled_ends_s, baseline.modelled_ends_s, strict=True)
+    return tuple(mine / its for mine, its in both if its)
+
+
+def _at_an_end(score: Score, baseline: Score, which: Callable[..., float | None]) -> float | None:
+    middle = time_to_baseline(score, baseline)
+    known = () if middle is None else (middle,)
+    return which((*known, *ends_to_baseline(score, baseline)), default=None)
 
 
 def gained_share(score: Score, baseline: Score) -> float | None:
@@ -89,6 +122,9 @@ def values(scores: Mapping[str, Score]) -> dict[str, Any]:
                 "remote_access_share": score.remote_access_share,
                 "worst_settle_s": score.worst_settle_s,
                 "modelled_time_to_hold": time_to_baseline(score, scores[BASELINE]),
+                "modelled_ends_to_hold": ends_to_baseline(score, scores[BASELINE]),
+                "mean_job_to_hold": mean_job_ratio(score, scores[BASELINE]),
+                "worst_job_to_hold": worst_job_ratio(score, scores[BASELINE]),
                 "gained_share": gained_share(score, scores[BASELINE]),
             }
         )

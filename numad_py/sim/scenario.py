@@ -23,12 +23,8 @@ from typing import Final, Literal
 import numpy as np
 
 from numad_py.model import (
-    Bools,
-    Floats,
-    Ints,
     Job,
     Mempolicy,
-    Node,
     NodeMemory,
     Plan,
     Process,
@@ -38,10 +34,10 @@ from numad_py.model import (
     Snapshot,
     Threads,
     Tick,
-    Topology,
 )
 from numad_py.profile import ProfileError, from_mapping, load_yaml
 from numad_py.sim.shipped import find
+from numad_py.topology import Bools, Floats, Ints, Node, Topology
 from numad_py.trace import Header, Writer
 
 MB: Final = 1 << 20

@@ -16,20 +16,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from numad_py.model import (
-    Accesses,
-    Addresses,
-    Held,
-    Ints,
-    Job,
-    MovePages,
-    Outcome,
-    Plan,
-    Process,
-    ProcessKey,
-    Skipped,
-    Tick,
-)
+from numad_py.model import Accesses, Held, Job, MovePages, Outcome, Plan, Process, ProcessKey, Skipped, Tick
+from numad_py.topology import Addresses, Ints
 from numad_py.trace.header import Header
 
 _GIB = 1 << 30
@@ -68,7 +56,11 @@ class Anonymiser:
         answered = zip(tick.outcomes, tick.plan.moves, strict=True)
         return Tick(
             snapshot,
-            Plan(tuple(self._move(move) for move in tick.plan.moves), held),
+            Plan(
+                tuple(self._move(move) for move in tick.plan.moves),
+                held,
+                tuple(replace(move, process=self._key(move.process)) for move in tick.plan.task_moves),
+            ),
             tuple(self._outcome(outcome, move.process) for outcome, move in answered),
         )
 

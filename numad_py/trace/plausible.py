@@ -7,7 +7,8 @@ The limits are wide on purpose. What is refused could not have been recorded; wh
 
 import numpy as np
 
-from numad_py.model import REGION_COLUMNS, Ints, ProcessKey, Topology
+from numad_py.model import REGION_COLUMNS, ProcessKey
+from numad_py.topology import Ints, Topology
 from numad_py.trace import wire
 from numad_py.trace.wire import Damage, Kind
 

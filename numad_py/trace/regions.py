@@ -12,7 +12,8 @@ reading; both touch columns only, never one row alone.
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import REGION_COLUMNS, Ints, Regions
+from numad_py.model import REGION_COLUMNS, Regions
+from numad_py.topology import Ints
 from numad_py.trace import wire
 from numad_py.trace.wire import Damage
 

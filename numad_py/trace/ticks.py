@@ -9,12 +9,12 @@ import numpy as np
 
 from numad_py.model import (
     Held,
-    Ints,
     Job,
     JobCounters,
     JobMemory,
     LookCost,
     MovePages,
+    MoveTasks,
     NodeMemory,
     Outcome,
     Plan,
@@ -26,6 +26,7 @@ from numad_py.model import (
     Threads,
     Tick,
 )
+from numad_py.topology import Ints
 from numad_py.trace import accesses, plausible, regions, wire
 from numad_py.trace.header import Header
 from numad_py.trace.wire import Damage, Kind, column, escaped, unescaped
@@ -82,6 +83,10 @@ class Encoder:
             plan=wire.Plan(
                 [_move_to_wire(move) for move in tick.plan.moves],
                 [wire.Held(_key(held.process), held.bytes, held.why) for held in tick.plan.held],
+                [
+                    wire.TaskMove(_key(move.process), list(move.nodes), move.reason)
+                    for move in tick.plan.task_moves
+                ],
             ),
             outcomes=[_outcome_to_wire(outcome) for outcome in tick.outcomes],
             cost=_cost_to_wire(snapshot.cost),
@@ -98,6 +103,7 @@ class Encoder:
             if memory is None
             else wire.JobMemory(memory.anon_bytes.tolist(), memory.file_bytes.tolist()),
             None if job.counters is None else wire.JobCounters(*_values(job.counters)),
+            job.barrier,
         )
 
     def _process(self, process: Process) -> wire.Process:
@@ -192,7 +198,7 @@ class Decoder:
         memory = None if read.memory is None else self._job_memory(read.memory)
         counters = None if read.counters is None else JobCounters(*_values(read.counters))
         path, profile = unescaped(read.path), unescaped(read.profile)
-        return Job(read.cgroup_id, path, profile, processes, memory, counters)
+        return Job(read.cgroup_id, path, profile, processes, memory, counters, read.barrier)
 
     def _job_memory(self, read: wire.JobMemory) -> JobMemory:
         return JobMemory(
@@ -295,6 +301,10 @@ def _plan_from_wire(read: wire.Plan) -> Plan:
     return Plan(
         tuple(_move_from_wire(move) for move in read.moves),
         tuple(Held(_key_from_wire(held.process), held.bytes, held.why) for held in read.held),
+        tuple(
+            MoveTasks(_key_from_wire(move.process), tuple(move.nodes), move.reason)
+            for move in read.task_moves
+        ),
     )
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from numad_py.model import AccessSource, DeviceKind, Ending, PlacementSource, Reason, Refusal
+from numad_py.model import AccessSource, Ending, PlacementSource, Reason, Refusal
+from numad_py.topology import DeviceKind
 
-VERSION: Literal[0] = 0
+VERSION: Literal[1] = 1
+READABLE = (0, 1)  # in 0 no plan moves tasks and no job has a barrier
 MINOR = 0  # grows with each column that is added; a reader ignores those that it does not know
 ZERO = 0.0  # msgspec leaves out a number only if it is the very object that is the default
 
@@ -97,7 +99,7 @@ class Topology(Part, frozen=True, omit_defaults=True):
 class Header(Part, frozen=True, omit_defaults=True, tag_field="type", tag="header"):
     """The first line; ``columns_added`` since minor version 0 have names that no other field has."""
 
-    version: Literal[0]
+    version: Literal[0, 1]
     tool_version: str
     topology: Topology
     kernel: str
@@ -221,6 +223,7 @@ class Job(Part, frozen=True, omit_defaults=True):
     processes: list[Process]
     memory: JobMemory | None
     counters: JobCounters | None = None
+    barrier: bool = False
 
 
 class NodeMemory(Part, frozen=True):
@@ -257,6 +260,14 @@ class Move(Part, frozen=True):
     whole: bool
 
 
+class TaskMove(Part, frozen=True):
+    """One wish to move threads."""
+
+    process: Key
+    nodes: Column
+    reason: Reason
+
+
 class Held(Part, frozen=True):
     """Bytes that the guard held back."""
 
@@ -265,11 +276,12 @@ class Held(Part, frozen=True):
     why: Refusal
 
 
-class Plan(Part, frozen=True):
+class Plan(Part, frozen=True, omit_defaults=True):
     """All wishes of the tick."""
 
     moves: list[Move]
     held: list[Held]
+    task_moves: list[TaskMove] = []
 
 
 class Outcome(Part, frozen=True):

@@ -36,6 +36,7 @@ def test_the_house_keeps_its_laws(house):
 @pytest.mark.parametrize(
     ("law", "file", "line"),
     [
+        (DOWNWARDS, "topology.py", "import numad_py.model"),
         (DOWNWARDS, "model.py", "import numad_py.roles"),
         (DOWNWARDS, "roles.py", "import numad_py.loop"),
         (DOWNWARDS, "kernel/__init__.py", "import numad_py.policies"),
@@ -48,6 +49,7 @@ def test_the_house_keeps_its_laws(house):
         (CTYPES, "act/__init__.py", "import ctypes.util"),
         (CTYPES, "daemon/__init__.py", "import ctypes"),
         (PURE, "guard.py", "import random"),
+        (PURE, "topology.py", "import time"),
         (PURE, "model.py", "import os"),
         (PURE, "policies/hold.py", "from time import monotonic"),
         (PURE, "roles.py", "import socket"),

@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "numad_py"
 EVERYWHERE = [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
-PURE = [PACKAGE / "guard.py", PACKAGE / "model.py", *(PACKAGE / "policies").rglob("*.py")]
+PURE = [
+    *(PACKAGE / f"{name}.py" for name in ("guard", "model", "topology")),
+    *(PACKAGE / "policies").rglob("*.py"),
+]
 
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 IMPURE_CALLS = {"__import__", "breakpoint", "eval", "exec", "input", "open", "print"}

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numad_py.guard import Guard, Limits
-from numad_py.model import Ending, Mempolicy, Outcome, Plan, Refusal, RegionKind, Tick
+from numad_py.model import (
+    Ending,
+    Held,
+    Mempolicy,
+    MoveTasks,
+    Outcome,
+    Plan,
+    Reason,
+    Refusal,
+    RegionKind,
+    Tick,
+)
 from numad_py.roles import Policy
 from tests.builders import (
     GIB,
@@ -33,12 +44,12 @@ ANY_RATE = Limits(limit_mb_per_s=1e6)
 class Wishes(Policy):
     """Wishes the same every time."""
 
-    def __init__(self, *moves):
-        self.moves = moves
+    def __init__(self, *moves, task_moves=()):
+        self.moves, self.task_moves = moves, task_moves
         self.reviewed = []
 
     def decide(self, snapshot):
-        return Plan(self.moves)
+        return Plan(self.moves, task_moves=self.task_moves)
 
     def review(self, tick):
         self.reviewed.append(tick)
@@ -351,3 +362,13 @@ def test_whatever_happens_the_rate_the_room_and_the_movable_ranges_hold(turns):
             assert (each.start < each.end).all()
             assert (each.end <= table.end[row]).all()
             assert (row != 1).all()
+
+
+def test_threads_are_never_moved():
+    one = process()
+    wish = MoveTasks(one.key, (1,), Reason.TASKS_FOLLOW_MEMORY)
+
+    plan = Guard(Wishes(task_moves=(wish,)), ANY_RATE).decide(snapshot(0.0, processes=[one]))
+
+    assert not plan.task_moves
+    assert plan.held == (Held(one.key, 0, Refusal.TASKS),)

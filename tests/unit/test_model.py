@@ -4,7 +4,7 @@
 
 import pytest
 
-from numad_py.model import JobCounters, Mempolicy, Node, RegionKind, Topology
+from numad_py.model import JobCounters, Mempolicy, RegionKind
 from tests.builders import MIB, by_node, job, node_memory, process, regions, snapshot, threads, topology
 
 
@@ -44,14 +44,6 @@ def test_anonymous_memory_of_nobody_labelled_is_what_the_jobs_do_not_hold():
     seen = snapshot(processes=[held, files], memory=memory)
 
     assert seen.unlabelled_anon_bytes.tolist() == by_node({0: 9 * MIB, 1: 0}).tolist()
-
-
-def test_the_nearest_memory_is_never_that_of_a_gpu():
-    cpus_only, gpu, ram = Node(0, (0,), 0), Node(1, (), 1 << 30, gpu=True), Node(2, (1,), 1 << 30)
-    on = Topology((cpus_only, gpu, ram), ((10, 11, 40), (11, 10, 40), (40, 40, 10)), 4096)
-
-    assert on.memory_of.tolist() == [2, 2, 2]
-    assert on.gpu_ids == {1}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Addresses, Floats, Ints, Process, Regions, ThreadGroup, Topology
+from numad_py.model import Process, Regions, ThreadGroup
+from numad_py.topology import Addresses, Floats, Ints, Topology
 
 ENOUGH: Final = 43  # samples; see above
 MOST_REGIONS: Final = 1024

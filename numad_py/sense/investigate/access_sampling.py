@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from numad_py.kernel import Malformed, proc_stat, vmstat
 from numad_py.kernel.perf_ring import record_type
-from numad_py.model import Accesses, AccessSource, Process, ProcessKey, Topology
+from numad_py.model import Accesses, AccessSource, Process, ProcessKey
 from numad_py.sense.investigate.access_regions import Samples, counts, cut, groups, within
 from numad_py.sense.investigate.access_sources import Source
 from numad_py.sense.investigate.sampling_plan import Opening, limits, plan
 from numad_py.sense.investigate.sampling_rate import LEAST_WINDOW_S
 from numad_py.sense.investigate.sampling_run import KEPT, SamplingRun, Seen
+from numad_py.topology import Topology
 
 
 class AccessSampler:

@@ -14,8 +14,9 @@ from typing import Final
 from numad_py.kernel import ibs
 from numad_py.kernel.perf_events import PAGE_FAULTS, TYPE_RAW, Event, Field
 from numad_py.kernel.perf_ring import Samples
-from numad_py.model import AccessSource, Bools
+from numad_py.model import AccessSource
 from numad_py.sense.investigate.sampling_rate import Rate
+from numad_py.topology import Bools
 
 _WHO: Final = (
     Field.TID | Field.TIME | Field.ADDR | Field.CPU

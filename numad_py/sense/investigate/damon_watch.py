@@ -19,20 +19,10 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import Malformed, damon, proc_stat, vmstat
-from numad_py.model import (
-    Accesses,
-    AccessSource,
-    Addresses,
-    Ints,
-    Process,
-    ProcessKey,
-    Regions,
-    ThreadGroup,
-    Threads,
-    Topology,
-)
+from numad_py.model import Accesses, AccessSource, Process, ProcessKey, Regions, ThreadGroup, Threads
 from numad_py.sense.cpu_time import TICK_S, CpuTime
 from numad_py.sense.investigate.damon_claim import Claim
+from numad_py.topology import Addresses, Ints, Topology
 
 CHECKS: Final = 10  # of each region in a round; then they are adapted, and the next round begins
 ROUNDS: Final = 2  # at least, in the time there is

@@ -19,8 +19,9 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import hugepages, page_idle
-from numad_py.model import Accesses, AccessSource, Addresses, Ints, Process, ProcessKey, ThreadGroup, Topology
+from numad_py.model import Accesses, AccessSource, Process, ProcessKey, ThreadGroup
 from numad_py.sense.investigate.damon_watch import cut
+from numad_py.topology import Addresses, Ints, Topology
 
 PAGES: Final = 32  # drawn of each piece
 PIECES: Final = 256  # of all processes together, so that one marking takes some 60 ms

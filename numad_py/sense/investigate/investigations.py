@@ -18,7 +18,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from numad_py.model import Accesses, Floats, Job, Process, ProcessKey, Topology
+from numad_py.model import Accesses, Job, Process, ProcessKey
+from numad_py.topology import Floats, Topology
 
 WATCH_S: Final = 10.0
 EVERY_S: Final = 600.0

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.model import Ints
 from numad_py.sense.investigate.access_sources import Source
 from numad_py.sense.investigate.open_events import OpenEvents, Taken
 from numad_py.sense.investigate.sampling_plan import Opening
 from numad_py.sense.investigate.sampling_rate import LEAST_WINDOW_S, Rate, Window, pause_s, window_s
+from numad_py.topology import Ints
 
 KEPT: Final = np.dtype([("pid", "<i4"), ("tid", "<i4"), ("cpu", "<i4"), ("address", "<u8")])
 _MOST_KEPT: Final = 1 << 20  # 20 MB

@@ -12,7 +12,7 @@ import pytest
 
 from numad_py.cli import hardware
 from numad_py.kernel import node_sysfs
-from numad_py.model import Device, DeviceKind, Node, Topology
+from numad_py.topology import Device, DeviceKind, Node, Topology
 from tests.builders import GIB, topology
 
 

@@ -5,7 +5,7 @@
 import pytest
 
 from numad_py.kernel import pci
-from numad_py.model import Device, DeviceKind
+from numad_py.topology import Device, DeviceKind
 
 NVIDIA, ASPEED, MELLANOX = "0x10de", "0x1a03", "0x15b3"
 

@@ -2,7 +2,7 @@
 
 """Every job goes to the policy that its label names, and only to that one."""
 
-from numad_py.model import Ending, Outcome, Plan, Tick
+from numad_py.model import Ending, MoveTasks, Outcome, Plan, Reason, Tick
 from numad_py.policies.by_profile import ByProfile
 from numad_py.roles import Policy
 from tests.builders import GIB, MIB, TWO_NODES, by_node, job, move, node_memory, process, snapshot
@@ -18,7 +18,10 @@ class Greedy(Policy):
     def decide(self, snapshot):
         self.seen.append(snapshot)
         processes = [process for job in snapshot.jobs for process in job.processes]
-        return Plan(tuple(move(process, limit_bytes=64 * MIB) for process in processes))
+        return Plan(
+            tuple(move(process, limit_bytes=64 * MIB) for process in processes),
+            task_moves=tuple(MoveTasks(process.key, (1,), Reason.SPREAD) for process in processes),
+        )
 
     def review(self, tick):
         self.reviewed.append(tick)
@@ -32,6 +35,7 @@ def test_each_policy_sees_only_its_own_jobs():
     plan = policy.decide(snapshot(jobs=jobs))
 
     assert [move.process.pid for move in plan.moves] == [1, 2]
+    assert [move.process.pid for move in plan.task_moves] == [1, 2]
     assert [len(one.seen[0].jobs) for one in (first, second)] == [1, 1]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from numad_py import machines
-from numad_py.model import Topology
 from numad_py.profile import ProfileError
 from numad_py.sim import cost, load
+from numad_py.topology import Topology
 from numad_py.trace import Header
 from tests.builders import TWO_NODES, topology
 
@@ -126,6 +126,36 @@ def test_a_machine_file_that_makes_no_sense_is_refused(tmp_path, text, said):
         cost.read(written(tmp_path, text))
 
 
+def test_what_nobody_knows_has_two_ends_between_which_the_usual_lies():
+    prices = cost.default_prices(topology(nodes=3, cpuless=(2,))).scaled_to(4096, 2_480.0)
+
+    least, most = prices.ends
+
+    assert (least.latency_ns <= prices.latency_ns).all()
+    assert (prices.latency_ns <= most.latency_ns).all()
+    assert least.memory_share < prices.memory_share < most.memory_share
+    assert least.move_ns == prices.move_ns == most.move_ns
+
+
+def test_a_range_of_a_machine_file_is_at_the_end_where_memory_matters_least_or_most(tmp_path):
+    text = TWO.replace("130", "[120, 140]").replace("80", "[70, 90]") + "memory_share: 0.4\n"
+    ranges = "controller_gb_per_s: [[90, 110], 50]\nlink_gb_per_s: [20, 40]\nparallel_accesses: [1, 9]\n"
+
+    least, most = cost.read(written(tmp_path, text + ranges)).ends
+
+    assert (least.latency_ns[0].tolist(), most.latency_ns[0].tolist()) == ([90, 120], [70, 140])
+    assert [each.machine.controller_gb_per_s.tolist() for each in (least, most)] == [[110, 50], [90, 50]]
+    assert [each.machine.link_gb_per_s for each in (least, most)] == [40, 20]
+    assert [each.parallel_accesses for each in (least, most)] == [1, 9]
+    assert [each.memory_share for each in (least, most)] == [0.4, 0.4]
+
+
+def test_who_reaches_for_nothing_waits_for_nothing():
+    prices = cost.default_prices(TWO_NODES)
+
+    assert prices.slower(np.ones((1, 2)), np.zeros((1, 2, 2)), 1.0).tolist() == [[1.0, 1.0]]
+
+
 LIMITS = "bandwidth:\n  read_gb_per_s:\n    - [100, 30]\n    - [null, null]\n"
 
 
@@ -133,7 +163,7 @@ def test_a_machine_file_without_bandwidth_has_no_limits_and_memory_at_rest(tmp_p
     prices = cost.read(written(tmp_path, TWO))
 
     assert prices.machine is None
-    assert prices.loaded_ns(np.array([[1e9, 0]]), np.array([[1.0, 0]]), 1.0) is prices.latency_ns
+    assert prices.loaded_ns(np.array([[1e9, 0]]), np.array([[[1.0, 0]] * 2]), 1.0) is prices.latency_ns
 
 
 def test_bandwidth_limits_controllers_and_wires_and_what_is_not_known_does_not(tmp_path):
@@ -184,7 +214,7 @@ def test_a_sweep_of_few_loads_makes_no_curve(tmp_path, loads):
 
 def test_memory_that_is_used_answers_later_the_more_is_used_at_once(tmp_path):
     prices = cost.read(written(tmp_path, TWO + LIMITS))
-    cpu_s, local = np.array([[20.0, 0.0]]), np.array([[1.0, 0.0]])
+    cpu_s, local = np.array([[20.0, 0.0]]), np.array([[[1.0, 0.0]] * 2])
 
     one, ten = (
         replace(prices, parallel_accesses=each).loaded_ns(cpu_s, local, 1.0)[0, 0] for each in (1, 10)

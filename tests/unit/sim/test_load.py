@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from numad_py import machines
 from numad_py.sim import load
-from numad_py.sim.load import Curve, Demand, Machine, solve
+from numad_py.sim.load import Curve, Demand, Machine, from_everywhere, solve
 
 CURVE = Curve(0.5, 1.0, 10.0)
 IDLE_NS = np.array([[90.0, 140.0], [140.0, 90.0]])
@@ -26,7 +26,7 @@ SWEEPS = [
 
 def asked(*gb_per_s, share=((1.0, 0.0), (0.0, 1.0)), **more):
     """Give a demand of one process on each node."""
-    return Demand(np.diag(gb_per_s), np.array(share), **more)
+    return Demand(np.diag(gb_per_s), from_everywhere(np.array(share)), **more)
 
 
 @st.composite
@@ -47,7 +47,7 @@ def machines_and_demands(draw):
     gb_per_s = random.exponential(10 ** random.uniform(-2, 2.5), (processes, nodes))
     return machine, Demand(
         gb_per_s * (random.random((processes, nodes)) < 0.5),
-        random.dirichlet(np.full(nodes, 0.3), processes),
+        random.dirichlet(np.full(nodes, 0.3), (processes, nodes)),
         float(random.choice([0.1, 0.3, 1.0])),
         float(random.choice([0.0, 0.3])),
     )
@@ -69,9 +69,9 @@ def test_the_loads_found_are_those_that_their_latencies_cause(drawn):
     found = solve(machine, demand)
 
     stretch = 1 + demand.waiting_share * (
-        demand.share @ (found.latency_ns / np.diag(machine.idle_ns)[:, None]).T - 1
+        np.einsum("pij,ij->pi", demand.reach, found.latency_ns / np.diag(machine.idle_ns)[:, None]) - 1
     )
-    asked_gb_per_s = (demand.gb_per_s / stretch).T @ demand.share
+    asked_gb_per_s = np.einsum("pi,pij->ij", demand.gb_per_s / stretch, demand.reach)
     assert found.rounds < load.MOST_ROUNDS
     assert found.gb_per_s == pytest.approx(asked_gb_per_s, rel=1e-3)
     usage = machine.carried(found.gb_per_s, demand.write_share) / machine.limits
@@ -95,7 +95,7 @@ def test_memory_answers_no_sooner_when_everyone_asks_for_more(drawn, more):
     machine = replace(
         machine, wire_gb_per_s=np.full_like(machine.wire_gb_per_s, np.inf), link_gb_per_s=np.inf
     )
-    local = np.eye(len(machine.idle_ns))
+    local = from_everywhere(np.eye(len(machine.idle_ns)))
     calm = Demand(np.diag(demand.gb_per_s.sum(axis=0)), local, demand.waiting_share)
 
     busy = replace(calm, gb_per_s=calm.gb_per_s * more)
@@ -163,7 +163,7 @@ def test_nodes_of_a_package_share_its_link():
     )
     crossing = np.eye(4)[[2, 3, 0, 1]]
 
-    found = solve(four, Demand(np.diag([1000.0] * 4), crossing))
+    found = solve(four, Demand(np.diag([1000.0] * 4), from_everywhere(crossing)))
 
     assert found.gb_per_s.sum(axis=0) == pytest.approx([28.0] * 4)
 

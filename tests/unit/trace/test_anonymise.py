@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numad_py.model import Ending, Held, Outcome, ProcessKey, Refusal, Skipped
+from numad_py.model import Ending, Held, MoveTasks, Outcome, ProcessKey, Reason, Refusal, Skipped
 from numad_py.trace import Anonymiser, Header, Writer, read
 from tests.builders import (
     GIB,
@@ -123,6 +123,15 @@ def test_plans_and_outcomes_are_shifted_with_their_process():
     assert outcome.stayed_start.tolist() == found.regions.start[:1].tolist()
     assert outcome.stayed_end.tolist() == found.regions.end[:1].tolist()
     assert outcome.reached == found.regions.start[0] + 4096
+
+
+def test_a_wish_to_move_threads_names_the_same_process_as_before():
+    before = a_run()[0]
+    wish = MoveTasks(before.plan.moves[0].process, (1,), Reason.TASKS_FOLLOW_MEMORY)
+
+    after = Anonymiser(SECRET).tick(replace(before, plan=replace(before.plan, task_moves=(wish,))))
+
+    assert after.plan.task_moves == (replace(wish, process=after.plan.moves[0].process),)
 
 
 def test_nowhere_reached_stays_nowhere():

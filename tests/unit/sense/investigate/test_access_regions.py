@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numad_py.model import Node, Process, ProcessKey, Regions, Threads, Topology
+from numad_py.model import Process, ProcessKey, Regions, Threads
 from numad_py.sense.investigate.access_regions import (
     ENOUGH,
     LEAST_BYTES,
@@ -20,6 +20,7 @@ from numad_py.sense.investigate.access_regions import (
     groups,
     within,
 )
+from numad_py.topology import Node, Topology
 
 TOPOLOGY = Topology((Node(0, (0, 1), 1 << 30), Node(4, (2, 3), 1 << 30)), ((10, 21), (21, 10)), 4096)
 MB = 1 << 20
