@@ -10,16 +10,20 @@ Application: pages of one process that were first touched on one node have the s
 one such row of figures for each process and node, whatever the number of pages. Where pages come to a row
 that others have lived in, the row takes the lesser of both figures: the bound holds, and is no longer tight.
 
-What cannot move (bound by a mempolicy, or mapped by several processes) pays where ``hold`` has it. A process of which
-an investigation saw who touches what pays as if all of it were near. Latencies are idle ones: load only adds to them.
+What cannot move (bound by a mempolicy, or mapped by several processes) stays where ``hold`` has it, or where it
+could be brought while it still could move. Who leaves is remembered for as long as by the replay. Where a node could
+be full under some policy, pages that are new may be first touched on any. A process of which an investigation saw who
+touches what pays as if all of it were near. Latencies are idle ones: load only adds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from numad_py.model import Regions, Snapshot, Tick
 from numad_py.sim.cost import Prices
+from numad_py.sim.demand import MOST_LEFT
+from numad_py.sim.placement import overlaps
 from numad_py.sim.roll import Roll, by_process, columns
 from numad_py.sim.work import shared, sharing
 from numad_py.topology import Bools, Floats
@@ -28,8 +32,9 @@ from numad_py.topology import Bools, Floats
 class Oracle:
     """Follows the ticks of a replay under ``hold``.
 
-    Arrays are by row of a `Roll`. ``least_s`` has the shape (processes, node of first touch, node): what a byte has paid
-    at least if it is there now, above what it has paid at least wherever it is.
+    Arrays are by row of a `Roll`. ``least_s`` has the shape (processes, kind, node where ``hold`` has it, node): what
+    a byte has paid at least if it is there now, above what it has paid at least wherever it is. Kinds are bytes that
+    may not move, and that may.
     """
 
     def __init__(self, prices: Prices) -> None:
@@ -37,10 +42,10 @@ class Oracle:
         self._prices = prices
         self._slower = prices.latency_ns / np.diag(prices.latency_ns)[:, None]
         self._touched_s = np.where(np.eye(nodes, dtype=bool), 0.0, np.inf)
-        self._roll = Roll()
-        self._bytes = np.zeros((1, 2, nodes))  # that may not move, and that may
+        self._roll = Roll(remembered=MOST_LEFT)
+        self._bytes = np.zeros((1, 2, nodes))
         self._move_s = np.zeros(1)  # the least price of moving a byte
-        self._least_s = self._touched_s[None]
+        self._least_s = np.zeros((1, 2, nodes, nodes))
         self._seen = np.zeros(1, bool)  # by an investigation
         self._allowed = _Allowed()
         self._time_s: float | None = None
@@ -61,41 +66,56 @@ class Oracle:
                 each[rows] for each in (self._bytes, self._move_s, self._least_s, self._seen)
             )
         if changed:
-            self._hold(changed, [snapshot.processes[row].regions for row in changed])
-        self._seen[:-1] |= np.array([each.accesses is not None for each in snapshot.processes], bool)
+            strangers = np.zeros(len(changed), bool) if rows is None else rows[list(changed)] < 0
+            self._hold(changed, strangers, snapshot)
+        self._seen[: len(snapshot.processes)] |= np.array(
+            [each.accesses is not None for each in snapshot.processes], bool
+        )
         self._spent_s += self._live(snapshot, elapsed_s)
         self._spent_anywhere_s += _anywhere_s(snapshot, elapsed_s)
 
-    def _hold(self, rows: list[int], regions: Sequence[Regions]) -> None:
-        """Take in what these rows hold now, and the pages that are new."""
-        had, least_s = self._bytes[rows, 1], self._least_s[rows]
-        self._bytes[rows], self._move_s[rows] = _holdings(regions, self._prices)
-        grown = self._bytes[rows, 1] > had
-        merged_s = np.where((had > 0)[:, :, None], np.minimum(least_s, self._touched_s), self._touched_s)
-        self._least_s[rows] = np.where(grown[:, :, None], merged_s, least_s)
+    def _hold(self, changed: Mapping[int, Regions], strangers: Bools, snapshot: Snapshot) -> None:
+        """Take in what these rows hold now. What came was touched first where it is, or could move until now."""
+        rows, then = list(changed), list(changed.values())
+        now = [snapshot.processes[row].regions for row in rows]
+        had = self._bytes[rows]
+        self._bytes[rows], self._move_s[rows] = held, _ = _holdings(now, self._prices)
+        certain = strangers | self._ample(had, held, snapshot)
+        touched_s = np.where(certain[:, None, None], self._touched_s, 0.0)
+        least_s = np.where(had[..., None] > 0, self._least_s[rows], np.inf)
+        was, may = had.sum(axis=2) > 0, held.sum(axis=2) > 0
+        for index in np.flatnonzero((was & may[:, ::-1]).any(axis=1)).tolist():
+            if _converted(then[index], now[index]):
+                least_s[index] = least_s[index].min(axis=0)
+        new = (_grown(then, now, had.shape[2])[:, None] | (had == 0))[..., None]
+        self._least_s[rows] = np.where(new, np.minimum(least_s, touched_s[:, None]), least_s)
+
+    def _ample(self, had: Floats, held: Floats, snapshot: Snapshot) -> bool:
+        """Whether pages are first touched on the same nodes wherever others were moved: all would find room on each."""
+        memory, shrunk_bytes = snapshot.memory, np.maximum(had - held, 0).sum()
+        here_bytes = self._bytes[: len(snapshot.processes)].sum(axis=(0, 1))
+        left_bytes = memory.free_bytes - memory.high_watermark_bytes + here_bytes
+        return bool((left_bytes >= here_bytes.sum() + shrunk_bytes)[memory.total_bytes > 0].all())
 
     def _live(self, snapshot: Snapshot, elapsed_s: float) -> float:
         """Let every page pay for where it is and go on; give what was spent."""
-        share = self._prices.memory_share
+        share, present = self._prices.memory_share, slice(len(snapshot.processes))
         cpu_s = snapshot.cpu_s * sharing(snapshot.cpu_s, elapsed_s, snapshot.topology)
-        other, movable = self._bytes[:-1, 0], self._bytes[:-1, 1]
-        every = (movable + other).sum(axis=1)
-        waited_s = cpu_s @ self._slower
-        seen = self._seen[:-1]
-        waited_s[seen] = cpu_s[seen].sum(axis=1, keepdims=True)
-        self._least_s[:-1][seen] = 0.0
+        held, used_s, ran_s = self._bytes[present], cpu_s.sum(axis=1), snapshot.cpu_s.sum(axis=1)
+        every = held.sum(axis=(1, 2))
+        waited_s, seen = cpu_s @ self._slower, self._seen[present]
+        waited_s[seen] = used_s[seen, None]
+        self._least_s[present][seen] = 0.0
         per_byte_s = share * waited_s / np.maximum(every, 1)[:, None]
-        homeless_s = share * cpu_s[every == 0].sum()
-        paid = self._least_s[:-1] + per_byte_s[:, None, :]
-        ran_s = snapshot.cpu_s.sum(axis=1)
+        paid = self._least_s[present] + per_byte_s[:, None, None, :]
         busy = np.minimum(ran_s / elapsed_s, 1.0) if elapsed_s else ran_s > 0
-        moved = paid.min(axis=2, keepdims=True) + (busy * self._move_s[:-1])[:, None, None]
-        allowed = self._allowed.by_row(snapshot)
-        paid = np.where(allowed[:, None, :], np.minimum(paid, moved), paid)
-        lowest = paid.min(axis=2)
-        self._least_s[:-1] = paid - lowest[:, :, None]
-        in_pages_s = (movable * lowest).sum() + (other * per_byte_s).sum()
-        return float((1 - share) * cpu_s.sum() + homeless_s + in_pages_s)
+        movable = paid[:, 1]
+        moved = movable.min(axis=2, keepdims=True) + (busy * self._move_s[present])[:, None, None]
+        np.minimum(movable, moved, out=movable, where=self._allowed.by_row(snapshot)[:, None, :])
+        lowest = paid.min(axis=3)
+        self._least_s[present] = paid - lowest[..., None]
+        homeless_s = share * used_s[every == 0].sum()
+        return float((1 - share) * used_s.sum() + homeless_s + (held * lowest).sum())
 
 
 def _anywhere_s(snapshot: Snapshot, elapsed_s: float) -> float:
@@ -122,8 +142,32 @@ class _Allowed:
         if nodes != self._nodes:
             ids = snapshot.topology.node_ids
             row_of = {each: np.isin(ids, each) for each in set(nodes)}
-            self._nodes, self._rows = nodes, np.array([row_of[each] for each in nodes]).reshape(-1, len(ids))
+            self._rows = np.array([row_of[each] for each in nodes], bool).reshape(-1, len(ids))
+            self._nodes = nodes
         return self._rows
+
+
+def _may_move(regions: Regions) -> Bools:
+    return regions.unbound & (regions.mapmax <= 1)
+
+
+def _grown(then: Sequence[Regions], now: Sequence[Regions], nodes: int) -> Bools:
+    """By process and node: whether pages there may be new. A process with other regions than before may have replaced all."""
+    grown = np.ones((len(now), nodes), bool)
+    alike = [row for row, (had, has) in enumerate(zip(then, now, strict=True)) if len(had) == len(has) > 0]
+    if alike:
+        names = "start", "page_bytes", "pages"
+        lengths, start, page_bytes, pages = columns([now[row] for row in alike], *names)
+        _, had_start, had_page_bytes, had_pages = columns([then[row] for row in alike], *names)
+        others = (start != had_start) | (page_bytes != had_page_bytes)
+        grown[alike] = by_process((pages > had_pages) | others[:, None], lengths, np.logical_or)
+    return grown
+
+
+def _converted(then: Regions, now: Regions) -> bool:
+    """Whether pages may move that could not, or may not that could."""
+    before, after, _ = overlaps(then.start, then.end, now.start, now.end)
+    return bool((_may_move(then)[before] != _may_move(now)[after]).any())
 
 
 def _holdings(held: Sequence[Regions], prices: Prices) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 """Scores for people, as a table, and for machines, as plain values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -13,6 +13,9 @@ from numad_py.sim.score import Score
 from numad_py.sim.timeline import halved, sparkline
 
 OVER_TIME: Final = "local over time"
+HEADLINE: Final = "modelled time / hold"
+TIME: Final = "time / hold"
+FITTED: Final = "fitted figures ±20 %"
 WORTH_NAMING_SHARE: Final = 1e-6  # of modelled time, below which nothing could be gained
 DIGITS: Final = 9  # significant ones: enough to compare, and the same on every machine
 CAPTION: Final = (
@@ -29,7 +32,7 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     OVER_TIME: lambda score, _: sparkline(score.timeline),
     "settled, slowest job": lambda score, _: _settled(score),
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
-    "modelled time / hold": lambda score, hold: _ratio(time_to_baseline(score, hold)),
+    HEADLINE: lambda score, hold: _ratio(time_to_baseline(score, hold)),
     "  at the least": lambda score, hold: _ratio(_at_an_end(score, hold, min)),
     "  at the most": lambda score, hold: _ratio(_at_an_end(score, hold, max)),
     "time of jobs / hold": lambda score, hold: _ratio(mean_job_ratio(score, hold)),
@@ -43,6 +46,14 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "tasks moved": lambda score, _: f"{score.task_moves:,}",
     "held back by the guard": lambda score, _: f"{score.held:,}",
 }
+
+BRIEF: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    TIME: lambda values: _ratio(values["modelled_time_to_hold"]),
+    "of the gain": lambda values: _share(values["gained_share"]),
+    "local at the end": lambda values: _share(values["local_share_end"]),
+    "moved, MB": lambda values: f"{values['moved_bytes'] / 2**20:,.0f}",
+}
+"""Cells of one policy in a row, from its ``values``."""
 
 
 def time_to_baseline(score: Score, baseline: Score) -> float | None:
@@ -99,7 +110,16 @@ def rows(scores: Mapping[str, Score]) -> list[list[str]]:
     ]
 
 
-def table(title: str, scores: Mapping[str, Score]) -> Table:
+def ranges(runs: Sequence[Mapping[str, Score]]) -> dict[str, tuple[float, float]]:
+    """Give by policy the least and the most that its time to the baseline's was in any of the runs."""
+    found = {name: [time_to_baseline(scores[name], scores[BASELINE]) for scores in runs] for name in runs[0]}
+    known = {name: [each for each in times if each is not None] for name, times in found.items()}
+    return {name: (min(times), max(times)) for name, times in known.items() if times}
+
+
+def table(
+    title: str, scores: Mapping[str, Score], ranges: Mapping[str, tuple[float, float]] | None = None
+) -> Table:
     """Lay out one column per policy, the best first; the baseline must be among them."""
     ranked = best_first(scores)
     if len(ranked) > _ROOMY:
@@ -110,6 +130,8 @@ def table(title: str, scores: Mapping[str, Score]) -> Table:
         drawn.add_column(name, justify="right", overflow="fold")
     for row in rows(ranked):
         drawn.add_row(*row)
+        if row[0] == HEADLINE and ranges:
+            drawn.add_row(FITTED, *("{:.3f}–{:.3f}".format(*ranges[name]) for name in ranked))
     return drawn
 
 

@@ -69,7 +69,8 @@ class Users:
             # In copies: what was given at the last look stays as it is.
             self._page_share, self._anon_bytes = self._page_share.copy(), self._anon_bytes.copy()
             regions = [snapshot.processes[row].regions for row in changed]
-            self._page_share[changed], self._anon_bytes[changed] = _resident(regions)
+            at = list(changed)
+            self._page_share[at], self._anon_bytes[at] = _resident(regions)
         cpu_s = snapshot.cpu_s
         asleep = cpu_s.sum(axis=1, keepdims=True) == 0
         home = np.where(asleep, self._home[:-1], _homes(cpu_s, snapshot.topology))

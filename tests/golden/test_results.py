@@ -14,7 +14,7 @@ import pytest
 
 from numad_py import profiles, trace
 from numad_py.policies.hold import Hold
-from numad_py.sim import cost, replay, report, scenario
+from numad_py.sim import cost, replay, report, scenario, script
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent
@@ -33,8 +33,8 @@ def played(path):
     """Give header and ticks of a trace or a scenario."""
     if path in TRACES:
         return trace.read(path)
-    script = scenario.read(path)
-    return script.header(path.stem), scenario.ticks(script)
+    written = script.read(path)
+    return written.header(path.stem), scenario.ticks(written)
 
 
 def figures(profile, path):
