@@ -133,7 +133,7 @@ def test_a_measured_price_in_the_header_is_used(tmp_path):
 
 
 def test_moving_costs_what_it_does_under_the_kernel_that_is_asked_for(tmp_path):
-    path = short(tmp_path / "a.jsonl")
+    path = short(tmp_path / "a.jsonl", 20)
 
     new, old = (
         figures(path, "--policy", "default", "--kernel", kernel)[0]["policies"]["default"]
