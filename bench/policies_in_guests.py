@@ -13,6 +13,7 @@ moves, on a kernel that has DAMON; the third, outside, writes what both left to 
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import secrets
@@ -29,7 +30,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from numad_py import profiles, trace
+from numad_py.daemon import log
+from numad_py.daemon.config import Config
+from numad_py.daemon.service import Service, stopped_by_signals
 from numad_py.kernel import perf_events
+from numad_py.policies.hold import Hold
 from tests.vm import fill
 from tests.vm.access_counts import BUILD, AccessCounts
 from tests.vm.guests import BY_NAME
@@ -42,6 +47,8 @@ SCANS = Path("/sys/kernel/debug/sched/numa_balancing")
 # The guest is some twenty times slower than a machine; for recording alone the kernel scans as if it were not.
 SCAN_MS = {"scan_delay_ms": "100", "scan_period_min_ms": "200", "scan_period_max_ms": "1000"}
 HOLD_SETTLE_S = 3.0
+INVESTIGATED_S = 45.0  # by when it is known who uses what
+BUDGET_CORE_SHARE = 1.0
 CELLS = "cells.jsonl"
 RECORDED = "recorded"
 
@@ -65,8 +72,8 @@ def kernel():
 @contextlib.contextmanager
 def numad():
     """Run Debian's numad, as it comes: it looks every 5 to 15 s."""
-    log = Path("/var/log/numad.log")
-    begins_at = log.stat().st_size if log.exists() else 0
+    words = Path("/var/log/numad.log")
+    begins_at = words.stat().st_size if words.exists() else 0
     subprocess.run(["numad", "-i", "5:15"], check=True)
     time.sleep(1)
     try:
@@ -74,7 +81,7 @@ def numad():
         yield
     finally:
         subprocess.run(["numad", "-i", "0"], check=True)
-        said = log.read_bytes()[begins_at:].decode(errors="replace").splitlines()
+        said = words.read_bytes()[begins_at:].decode(errors="replace").splitlines()
         print(*(f"    numad: {line}" for line in said if "dvising" in line or "oving" in line), sep="\n")
 
 
@@ -93,30 +100,36 @@ POLICIES = {"hold": hold, "kernel": kernel, "numad": numad, "threshold": thresho
 
 
 @contextlib.contextmanager
-def recording(name):
-    """Let the daemon record while nothing moves, and leave the trace, anonymised, where it outlives the guest."""
-    with tempfile.TemporaryDirectory() as folder:
-        daemon = Daemon(Path(folder), mode="observe", period_s=1.0, budget_core_share=0.3)
-        try:
-            yield
-        finally:
-            daemon.stop()
-        anonymise(daemon.trace_path, left(f"{name}.jsonl.zst"))
+def recording(path):
+    """Record, as ``numad-py record --anonymise`` does, but with CPU time to spend: a guest is slow."""
+    path.unlink(missing_ok=True)
+    recorder = multiprocessing.get_context("fork").Process(target=record, args=(path,))
+    recorder.start()  # forked, since importing it all anew takes half a minute
+    while not path.exists():
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        recorder.terminate()
+        recorder.join()
+
+
+def record(path):
+    """Write what the labelled jobs do, anonymised, until told to stop."""
+    log.configure(foreground=True)
+    service = Service(Config(period_s=1.0, budget_core_share=BUDGET_CORE_SHARE), policy=Hold())
+    hidden = trace.Anonymiser(secrets.token_bytes(32), frozenset(profiles.names()))
+    with (
+        stopped_by_signals(service.clock),
+        trace.Writer(path, hidden.header(service.header())) as writer,
+    ):
+        for tick in service.ticks():
+            writer.write(hidden.tick(tick))
 
 
 def left(name):
     """Give a path that outlives the guest."""
     return Path(os.environ["NUMAD_VM_FOLDER"]) / name
-
-
-def anonymise(path, out):
-    """Write a trace anew, as it can be published."""
-    header, ticks = trace.read(path)
-    hidden = trace.Anonymiser(secrets.token_bytes(32), frozenset(profiles.names()))
-    out.unlink(missing_ok=True)
-    with trace.Writer(out, hidden.header(header)) as writer:
-        for tick in ticks:
-            writer.write(hidden.tick(tick))
 
 
 @contextlib.contextmanager
@@ -182,11 +195,13 @@ def seconds_of(workload, policy):
 def run_recordings(said, guest, file):
     """Record each workload."""
     for name in said.workload:
-        with sampled(NINE[name]) as more, recording(name):
-            seconds = said.seconds or (NINE[name].settle_s, NINE[name].window_s)
+        path = left(f"{name}.jsonl.zst")
+        settle_s = INVESTIGATED_S if NINE[name].groups_differ else NINE[name].settle_s
+        seconds = said.seconds or (settle_s, NINE[name].window_s)
+        with sampled(NINE[name]) as more, recording(path):
             cell = measure(guest, NINE[name], file, label="hold", more=more, seconds=seconds)
         keep(name, RECORDED, cell)
-        print(f"{'':<14} {told(left(f'{name}.jsonl.zst'))}", flush=True)
+        print(f"{'':<14} {told(path)}", flush=True)
 
 
 def told(path):
