@@ -35,7 +35,7 @@ from numad_py.daemon.config import Config
 from numad_py.daemon.service import Service, stopped_by_signals
 from numad_py.kernel import perf_events
 from numad_py.policies.hold import Hold
-from tests.vm import fill
+from tests.vm import fill, nine
 from tests.vm.access_counts import BUILD, AccessCounts
 from tests.vm.guests import BY_NAME
 from tests.vm.nine import NINE, running
@@ -46,7 +46,8 @@ BALANCING = Path("/proc/sys/kernel/numa_balancing")
 SCANS = Path("/sys/kernel/debug/sched/numa_balancing")
 # The guest is some twenty times slower than a machine; for recording alone the kernel scans as if it were not.
 SCAN_MS = {"scan_delay_ms": "100", "scan_period_min_ms": "200", "scan_period_max_ms": "1000"}
-HOLD_SETTLE_S = 3.0
+SLOWER = 20  # than a machine
+SETTLE_S = {"hold": 3.0, "threshold": 40.0}  # instead of a workload's own, if that settles at all
 INVESTIGATED_S = 45.0  # by when it is known who uses what
 BUDGET_CORE_SHARE = 1.0
 CELLS = "cells.jsonl"
@@ -87,9 +88,9 @@ def numad():
 
 @contextlib.contextmanager
 def threshold():
-    """Run the daemon with its profile ``default``, as it comes."""
+    """Run the daemon with its profile ``default``, with the CPU time that its budget is on a machine."""
     with tempfile.TemporaryDirectory() as folder:
-        daemon = Daemon(Path(folder), mode="act", period_s=1.0)
+        daemon = Daemon(Path(folder), mode="act", period_s=1.0, budget_core_share=0.01 * SLOWER)
         try:
             yield
         finally:
@@ -187,9 +188,9 @@ def run_policies(said, guest, file):
 
 
 def seconds_of(workload, policy):
-    """Give for how long a workload settles, and is counted; where nothing moves there is nothing to wait for."""
-    settle_s = min(workload.settle_s, HOLD_SETTLE_S) if policy == "hold" else workload.settle_s
-    return settle_s, workload.window_s
+    """Give for how long a workload settles, and is counted."""
+    settles = workload.settle_s >= nine.SETTLE_S
+    return SETTLE_S.get(policy, workload.settle_s) if settles else workload.settle_s, workload.window_s
 
 
 def run_recordings(said, guest, file):
@@ -224,7 +225,7 @@ def collect():
             (GUESTS / f"{name}.json").write_text(json.dumps(summary(name, found), indent=2) + "\n")
         recorded = BUILD / "two-nodes-damon" / f"{name}.jsonl.zst"
         if recorded.exists():
-            shutil.copy(recorded, GUESTS)
+            shutil.copyfile(recorded, GUESTS / recorded.name)
 
 
 def read_cells(path, guest):

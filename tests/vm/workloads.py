@@ -113,7 +113,8 @@ def map_for_all(options: argparse.Namespace) -> mmap.mmap:
     if options.mapping == "private":
         return allocate(options.mb, options.pages)
     if options.mapping == "file":
-        Path(options.file).write_bytes(b"\1" * (options.mb << 20))
+        with Path(options.file).open("wb") as stream:
+            stream.writelines(b"\1" * (1 << 20) for _ in range(options.mb))
         return map_file(options.file)
     memory = mmap.mmap(-1, options.mb << 20)
     touch(memory)
