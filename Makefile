@@ -5,7 +5,7 @@ ready := .venv/.ready
 sources := numad_py tests $(wildcard bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help run fmt check test vm validate lock clean
+.PHONY: help run fmt check test vm validate evaluate lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +35,9 @@ vm: $(ready) ## the tests that need several nodes, on a real kernel in a guest
 
 validate: $(ready) ## the simulator's cost model beside what others published
 	$(bin)/python bench/validate.py
+
+evaluate: $(ready) ## the shipped policies on held scenarios, drawn anew, into docs/evaluations.md
+	$(bin)/python bench/evaluate.py
 
 lock: $(ready) ## choose new versions for development and write them with their hashes
 	$(bin)/uv pip compile pyproject.toml --group dev --upgrade --universal --python-version 3.11 \

@@ -10,7 +10,7 @@ Where a figure may be a `Figure`, one that nobody has published is given as the 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,6 +146,24 @@ class MachineFile:
         }
         return tuple(key for key, cells in figures.items() if any(isinstance(cell, tuple) for cell in cells))
 
+    def at(self, end: int) -> "MachineFile":
+        """Give the machine with what is a range at that end of it: 0 where memory matters least, 1 where it matters most.
+
+        Memory nearby answers as late as it may where others answer as soon as they may, and least passes where it matters.
+        """
+        near, far = 1 - end, end
+        latency_ns = tuple(
+            tuple(_end(cell, near if row == column else far) for column, cell in enumerate(cells))
+            for row, cells in enumerate(self.latency_ns)
+        )
+        return replace(
+            self,
+            latency_ns=latency_ns,
+            controller_gb_per_s=tuple(_end(each, near) for each in self.controller_gb_per_s),
+            link_gb_per_s=None if self.link_gb_per_s is None else _end(self.link_gb_per_s, near),
+            parallel_accesses=None if self.parallel_accesses is None else _end(self.parallel_accesses, far),
+        )
+
     def _check_load(self) -> None:
         nodes = sorted(node for package in self.packages for node in package)
         if self.packages and nodes != list(range(len(self.latency_ns))):
@@ -178,6 +196,10 @@ class MachineFile:
 def middle(figure: Figure) -> float:
     """Give a figure, or the middle of its range."""
     return sum(figure) / 2 if isinstance(figure, tuple) else figure
+
+
+def _end(figure: Figure, end: int) -> float:
+    return figure[end] if isinstance(figure, tuple) else figure
 
 
 def _makes_sense(figure: Figure) -> bool:

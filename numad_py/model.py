@@ -330,15 +330,29 @@ class Snapshot:
     @cached_property
     def cpu_s(self) -> Floats:
         """CPU seconds since the last look, shape (processes, nodes); CPUs of no node are left out."""
+        row, cpu, cpu_s = self._threads
+        table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
+        index = table[np.minimum(cpu, len(table) - 1)]
+        known = index >= 0
+        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(self.processes) * nodes)
+        return cells.astype(np.float64).reshape(-1, nodes)
+
+    @cached_property
+    def busiest_s(self) -> Floats:
+        """By process: the CPU seconds since the last look of the thread that used most."""
+        row, _, cpu_s = self._threads
+        busiest_s = np.zeros(len(self.processes))
+        np.maximum.at(busiest_s, row, cpu_s)
+        return busiest_s
+
+    @cached_property
+    def _threads(self) -> tuple[Ints, Ints, Floats]:
+        """All threads as columns: the row of their process, CPU, CPU seconds."""
         threads = [process.threads for process in self.processes]
         row = np.repeat(np.arange(len(threads)), [len(each.cpu) for each in threads])
         cpu = np.concatenate([np.zeros(0, np.int64), *(each.cpu for each in threads)])
         cpu_s = np.concatenate([np.zeros(0), *(each.cpu_s for each in threads)])
-        table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
-        index = table[np.minimum(cpu, len(table) - 1)]
-        known = index >= 0
-        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(threads) * nodes)
-        return cells.astype(np.float64).reshape(-1, nodes)
+        return row, cpu, cpu_s
 
     @cached_property
     def movable_bytes(self) -> Ints:

@@ -107,6 +107,18 @@ class Topology:
         return frozenset(node.id for node in self.nodes if node.gpu)
 
     @cached_property
+    def cpus_by_node(self) -> Ints:
+        """By node: how many CPUs it has."""
+        return np.array([len(node.cpus) for node in self.nodes], np.int64)
+
+    @cached_property
+    def cores_by_node(self) -> Ints:
+        """By node: how many cores its CPUs share; a CPU of which the kernel tells nothing is a core of its own."""
+        core = {cpu: core for core, cpus in enumerate(self.cores) for cpu in cpus}
+        shared = [{core.get(cpu, -1 - cpu) for cpu in node.cpus} for node in self.nodes]
+        return np.array([len(cores) for cores in shared], np.int64)
+
+    @cached_property
     def has_cpus(self) -> Bools:
         """By node: whether threads can run there."""
         return np.array([bool(node.cpus) for node in self.nodes], bool)

@@ -4,9 +4,9 @@
 
 from pathlib import Path
 
-from numad_py.sim import scenario
+from numad_py.sim import scenario, script
 
-_SCRIPT = scenario.read(Path(__file__).parents[1] / "sim" / "scenarios" / "two-nodes.yaml")
+_SCRIPT = script.read(Path(__file__).parents[1] / "sim" / "scenarios" / "two-nodes.yaml")
 HEADER = _SCRIPT.header("two-nodes")
 
 

@@ -4,227 +4,207 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Final
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
-from numad_py import machines, profiles, trace
-from numad_py.model import Tick
-from numad_py.policies.hold import Hold
-from numad_py.roles import Policy
-from numad_py.sim import cost, html_page, replay, report, shipped
-from numad_py.sim import scenario as scenarios
-from numad_py.sim.history import Historian
-from numad_py.sim.score import Score
+from numad_py import machines, profiles
+from numad_py.cli import playing, replaying, sweeping
+from numad_py.cli import simulate_options as options
+from numad_py.cli.replaying import Conditions, Replayed
+from numad_py.profile import ProfileError
+from numad_py.sim import grid as grids
+from numad_py.sim import html_page, pool, replay, report, shipped
+from numad_py.sim.sight import Acuity
 
-_QUIET_S = 2.0  # before a progress bar is worth its lines
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """One trace's or scenario's header, its scores by policy, and where a report is wanted its histories."""
-
-    path: Path
-    header: trace.Header
-    scores: dict[str, Score]
-    passed: trace.Passed
-    historians: dict[str, Historian]
+Grid = list[dict[str, Any]]
+_CTRL_C: Final = 130  # as shells count: 128 and SIGINT
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What everything is replayed with."""
+    """What is to be replayed, and how."""
 
-    policies: list[str]
-    machine: Path | None
-    kernel: str
-    deadline_s: float
-    lenient: bool
-    history: bool
-    progress: bool
-
-
-def _version(kernel: str) -> str:
-    if kernel and not cost.version_of(kernel):
-        raise typer.BadParameter(f"found {kernel!r}, a version as in 6.1 is needed")
-    return kernel
+    traces: list[Path]
+    scenarios: list[Path]
+    under: Conditions
+    jobs: int
+    as_json: bool
 
 
 def simulate(  # noqa: PLR0913 - an argument for each option
-    traces: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="TRACE", help="What was recorded: .jsonl, .jsonl.gz, .jsonl.zst.", show_default=False
-        ),
-    ] = None,
+    traces: options.Traces = None,
     *,
-    scenario: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="A pathology written down, as in sim/scenarios/, instead of a trace; may be given again.",
-        ),
-    ] = None,
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME|PROFILE",
-            help="A profile's name or file; may be given again. Default: default, interleave.",
-        ),
-    ] = None,
-    machine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Latencies and prices of a machine, as in sim/machines/. Default: published figures.",
-        ),
-    ] = None,
-    kernel: Annotated[
-        str,
-        typer.Option(
-            metavar="VERSION",
-            callback=_version,
-            help="Moving costs what it does under this kernel, as in 6.1. Default: the trace's own.",
-        ),
-    ] = "",
-    deadline_s: Annotated[
-        float,
-        typer.Option("--deadline", metavar="SECONDS", min=0, help="How long moves of one turn may take."),
-    ] = replay.DEADLINE_S,
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Go on behind damage, and count what was passed over.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Every figure, for machines.")] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Pictures, too: one page that needs no network. Replaces an older file."
-        ),
-    ] = None,
+    scenario: options.Scenarios = None,
+    policy: options.Policies = None,
+    machine: options.Machine = None,
+    kernel: options.Kernel = "",
+    deadline_s: options.Deadline = replay.DEADLINE_S,
+    seed: options.Seed = Acuity.seed,
+    sets: options.Sets = None,
+    into: options.Into = None,
+    jobs: options.Jobs = None,
+    lenient: options.Lenient = False,
+    as_json: options.Json = False,
+    html: options.Html = None,
 ) -> None:
     """Replay recorded traces, or scenarios, under other policies.
 
     They stand beside hold, the policy that does nothing. The guard and the loop are the daemon's own. Of a trace only the demand is replayed: where the
     recorded policy put the pages plays no part after a process's first look.
     """
-    if not traces and not scenario:
-        raise typer.BadParameter(
-            f"name one, or a --scenario: {', '.join(shipped.names('scenarios'))}", param_hint="TRACE"
+    with _ctrl_c_in_a_sentence(into):
+        if not traces and not scenario:
+            raise typer.BadParameter(
+                f"name one, or a --scenario: {', '.join(shipped.names('scenarios'))}", param_hint="TRACE"
+            )
+        if html is not None:
+            _refuse_what_is_no_report(html, traces or [])
+        grid = _grid(sets, into, html)
+        wanted = _Wanted(
+            list(map(_found, traces or [])),
+            [shipped.find("scenarios", name) for name in scenario or []],
+            Conditions(
+                _policies(policy, grid),
+                _machine(machine),
+                kernel,
+                deadline_s,
+                lenient,
+                history=html is not None,
+                seed=seed,
+            ),
+            jobs or pool.usable_cpus(),
+            as_json,
         )
-    if html is not None:
-        _refuse_what_is_no_report(html, traces or [])
-    wanted = _Wanted(
-        policy or ["default", "interleave"],
-        shipped.find("machines", machine) if machine else None,
-        kernel,
-        deadline_s,
-        lenient,
-        html is not None,
-        not as_json,
-    )
-    _tell_of_ranges(wanted.machine)
-    replayed = [_recorded(path, wanted) for path in traces or []]
-    replayed += [_scripted(name, wanted) for name in scenario or []]
-    if html is not None:
-        _write(html, html_page.page(list(map(_drawn, replayed))))
-    _print(replayed, as_json=as_json)
-
-
-def _tell_of_ranges(machine: Path | None) -> None:
-    if machine and (ranges := machines.read(machine).ranges):
-        print(
-            f"numad-py: {machine}: nobody has published {', '.join(ranges)}: the middle of each range is used",
-            file=sys.stderr,
-        )
-
-
-def _print(replayed: list[Replayed], *, as_json: bool) -> None:
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(list(map(_values, replayed)))).decode())
-        return
-    for each in replayed:
-        Console().print(report.table(_title(each), each.scores))
-
-
-def _recorded(path: Path, wanted: _Wanted) -> Replayed:
-    passed = trace.Passed()
-    with _progress(path, shown=wanted.progress) as on_bytes:
-        try:
-            header, ticks = trace.read(path, lenient=wanted.lenient, on_damage=passed, on_bytes=on_bytes)
-        except OSError as error:
-            raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
-        replayed = _replayed(path, header, ticks, wanted, passed)
-    _tell(path, header, passed)
-    if not replayed.scores[replay.BASELINE].ticks:
-        raise trace.TraceError(path, 1, "there is no tick that can be read behind the header", "record again")
-    return replayed
-
-
-def _scripted(name: str, wanted: _Wanted) -> Replayed:
-    path = shipped.find("scenarios", name)
-    script = scenarios.read(path)
-    return _replayed(path, script.header(path.stem), scenarios.ticks(script), wanted, trace.Passed())
-
-
-def _replayed(
-    path: Path, header: trace.Header, ticks: Iterator[Tick], wanted: _Wanted, passed: trace.Passed
-) -> Replayed:
-    policies = _policies(wanted.policies)
-    prices = cost.prices_for(header, wanted.machine, wanted.kernel)
-    historians = {name: Historian(prices) for name in policies if wanted.history}
-
-    def watch(turn: Mapping[str, Tick]) -> None:
-        for name, historian in historians.items():
-            historian.add(turn[name])
-
-    scores = replay.scores(ticks, policies, prices, deadline_s=wanted.deadline_s, watch=watch)
-    return Replayed(path, header, scores, passed, historians)
-
-
-def _policies(names: list[str]) -> dict[str, Policy]:
-    """Make the policies anew, for each trace has a memory of its own; the baseline is always the first."""
-    chosen: dict[str, Policy] = {replay.BASELINE: Hold()}
-    return chosen | {name: profiles.build(profiles.load(name)) for name in names if name != replay.BASELINE}
-
-
-def _tell(path: Path, header: trace.Header, passed: trace.Passed) -> None:
-    for sentence in passed.sentences:
-        print(f"numad-py: {sentence}", file=sys.stderr)
-    if header.ignored:
-        names = ", ".join(header.ignored)
-        print(f"numad-py: {path}: columns of a later version, not looked at: {names}", file=sys.stderr)
+        _sweep(wanted, grid, into) if grid else _replay(wanted, html)
 
 
 @contextmanager
-def _progress(path: Path, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how much of a trace is read, once that takes longer than people wait."""
-    console, begun_s = Console(stderr=True), time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, transient=True)
-    task = progress.add_task(f"replaying {escape(path.name)}", total=None)
-    shown = shown and console.is_terminal
-
-    def on_bytes(count: int) -> None:
-        progress.advance(task, count)
-        if shown and not progress.live.is_started and time.monotonic() > begun_s + _QUIET_S:
-            parts = [path] if path.exists() else trace.ring_segments(path)
-            progress.update(task, total=sum(part.stat().st_size for part in parts))
-            progress.start()
-
+def _ctrl_c_in_a_sentence(into: Path | None) -> Iterator[None]:
     try:
-        yield on_bytes
-    finally:
-        if progress.live.is_started:
-            progress.stop()
+        yield
+    except KeyboardInterrupt:
+        go_on = f"; what is done is in {into}, and the same command goes on from there" if into else ""
+        print(f"numad-py: stopped by Ctrl-C{go_on}", file=sys.stderr)
+        raise typer.Exit(_CTRL_C) from None
+
+
+def _replay(wanted: _Wanted, html: Path | None) -> None:
+    replayed = []
+    if wanted.traces:
+        replayed += replaying.traces(wanted.traces, wanted.under, jobs=wanted.jobs, shown=not wanted.as_json)
+    for each in replayed:
+        _tell(each)
+    if wanted.scenarios:
+        replayed += playing.played(wanted.scenarios, wanted.under, jobs=wanted.jobs, shown=not wanted.as_json)
+    if html is not None:
+        page = [html_page.Replay(each.title, each.scores, each.histories) for each in replayed]
+        _write(html, html_page.page(page))
+    _print(list(map(_values, replayed)), map(_drawn, replayed), as_json=wanted.as_json)
+
+
+def _sweep(wanted: _Wanted, grid: Grid, into: Path | None) -> None:
+    results = sweeping.swept(
+        wanted.traces,
+        wanted.scenarios,
+        wanted.under,
+        grid,
+        into,
+        jobs=wanted.jobs,
+        shown=not wanted.as_json,
+    )
+    every = [result for of_source in results for result in of_source]
+    _print(every, map(sweeping.table, results), as_json=wanted.as_json)
+
+
+def _print(values: Sequence[Any], drawn: Iterable[RenderableType], *, as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(values)).decode())
+        return
+    for each in drawn:
+        Console().print(each)
+
+
+def _policies(named: list[str] | None, grid: Grid) -> tuple[str, ...]:
+    """Give the names of the policies, each once and the baseline first; a sweep's are those that it changes."""
+    swept = (
+        [name for name in profiles.names() if any(key.startswith(f"{name}.") for key in grid[0])]
+        if grid
+        else []
+    )
+    return tuple(dict.fromkeys((replay.BASELINE, *(named or swept or ("default", "interleave")))))
+
+
+def _grid(sets: list[str] | None, into: Path | None, html: Path | None) -> Grid:
+    if not sets:
+        if into:
+            raise typer.BadParameter("is for the results of --set", param_hint="--into")
+        return []
+    if html:
+        raise typer.BadParameter("draws one replay: leave --set out", param_hint="--html")
+    try:
+        return grids.points(sets)
+    except ProfileError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from None
+
+
+def _found(path: Path) -> Path:
+    try:
+        replaying.size_bytes(path)
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="TRACE") from None
+    return path
+
+
+def _machine(name: str | None) -> Path | None:
+    """Find a machine file, and say where nobody knows its figures."""
+    if name is None:
+        return None
+    path = shipped.find("machines", name)
+    if ranges := machines.read(path).ranges:
+        print(
+            f"numad-py: {path}: nobody has published {', '.join(ranges)}: the middle of each range is used",
+            file=sys.stderr,
+        )
+    return path
+
+
+def _tell(replayed: Replayed) -> None:
+    """Say what was not looked at, and refuse a trace of which nothing could be."""
+    for sentence in replayed.passed.sentences:
+        print(f"numad-py: {sentence}", file=sys.stderr)
+    if ignored := replayed.header.ignored:
+        names = ", ".join(ignored)
+        print(
+            f"numad-py: {replayed.path}: columns of a later version, not looked at: {names}", file=sys.stderr
+        )
+    replaying.refuse_empty(replayed.path, replayed.scores)
+
+
+def _drawn(replayed: Replayed) -> RenderableType:
+    table = report.table(replayed.title, replayed.scores, replayed.ranges)
+    sentences = [f"{each.word}: {each.why}" for each in replayed.verdicts]
+    return Group(table, *(Text(f"{sentence}.") for sentence in (*sentences, *replayed.notes)))
+
+
+def _values(replayed: Replayed) -> dict[str, Any]:
+    values = {
+        "trace": str(replayed.path),
+        "kernel": replayed.header.kernel,
+        "nodes": len(replayed.header.topology.nodes),
+        "policies": report.values(replayed.scores),
+        "passed_over": replayed.passed.values,
+    }
+    if replayed.ranges:
+        values["modelled_time_to_hold_ranges"] = replayed.ranges
+    return values | {"verdicts": replayed.verdicts, "notes": replayed.notes}
 
 
 def _refuse_what_is_no_report(html: Path, traces: list[Path]) -> None:
@@ -256,23 +236,3 @@ def _put(unfinished: Path, path: Path, document: str) -> None:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
-
-
-def _drawn(replayed: Replayed) -> html_page.Replay:
-    histories = {name: historian.history for name, historian in replayed.historians.items()}
-    return html_page.Replay(_title(replayed), replayed.scores, histories)
-
-
-def _title(replayed: Replayed) -> str:
-    score, nodes = replayed.scores[replay.BASELINE], len(replayed.header.topology.nodes)
-    return f"{replayed.path.name}: {nodes} nodes, {score.ticks:,} ticks, {score.elapsed_s:,.0f} s"
-
-
-def _values(replayed: Replayed) -> dict[str, Any]:
-    return {
-        "trace": str(replayed.path),
-        "kernel": replayed.header.kernel,
-        "nodes": len(replayed.header.topology.nodes),
-        "policies": report.values(replayed.scores),
-        "passed_over": replayed.passed.values,
-    }

@@ -31,7 +31,8 @@ SHARED_BY: Final = 2  # processes, at least, as far as a sample of pages can tel
 class Placement:
     """Where the pages of a process are, where it may allocate, and what finding out took of CPU time.
 
-    ``locked_s`` is the part of it for which, at most, the process could neither map nor unmap. ``vmas`` need not be read again while none has come or gone.
+    ``locked_s`` is the part of it for which, at most, the process could neither map nor unmap.
+    ``vmas`` need not be read again while none has come or gone.
     """
 
     regions: Regions
@@ -68,20 +69,17 @@ class Reader:
         began_s = time.thread_time()
         try:
             status = proc_status.read(key.pid, self.root)
-            found = None
             if resident_pages * PTE_WALK_S > self.longest_walk_s:
                 bound = small_pages()
                 walked_pages = resident_pages if bound is None else min(bound, resident_pages)
                 vmas, found = self._sampled(key, resident_pages, walked_pages, vmas)
-            if vmas and found:
-                source, error_share = PlacementSource.PAGE_SAMPLE, found.error_share
-                regions, locked_s = self._regions_of(vmas, found), None
-            else:
-                source, error_share = PlacementSource.NUMA_MAPS, 0.0
-                regions, vmas, locked_s = self._counted(key, vmas)
+                if found:
+                    regions, took_s = self._regions_of(vmas, found), time.thread_time() - began_s
+                    source = PlacementSource.PAGE_SAMPLE
+                    return Placement(regions, status, source, found.error_share, took_s, took_s, vmas)
+            regions, vmas, locked_s = self._counted(key, vmas)
             took_s = time.thread_time() - began_s
-            locked_s = took_s if locked_s is None else locked_s
-            return Placement(regions, status, source, error_share, took_s, locked_s, vmas)
+            return Placement(regions, status, PlacementSource.NUMA_MAPS, 0.0, took_s, locked_s, vmas)
         except Malformed as error:
             return error
 

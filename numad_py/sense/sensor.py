@@ -170,8 +170,10 @@ class LiveSensor(Sensor):
 
     def _pay_for_the_rest_of_the_turn(self, now_s: float) -> None:
         """Book what policies, log and trace took since the last look: the loop's own thread, in which nothing moves."""
-        if self._left_cpu_s is not None:
-            self._budget.pay(now_s, time.thread_time() - self._left_cpu_s)
+        left_s = self._left_cpu_s
+        self._left_cpu_s = time.thread_time()  # a look that is begun anew pays for what came since
+        if left_s is not None:
+            self._budget.pay(now_s, self._left_cpu_s - left_s)
 
     def _find(self) -> None:
         """Find out which jobs there are, and who is in them."""

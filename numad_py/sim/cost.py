@@ -21,6 +21,11 @@ Figures without a machine file, all measured by others on real hardware:
 
 SLIT distances are never read as times: firmware says 21 where 1.5 times is measured. They only tell a node of the same
 package from another's.
+
+What nobody knows of a machine or a job has a range, and whatever follows from it is told for both of its ends. Without a
+machine file ratios are as among the machines in sim/machines/: another node of the package 1.07 to 1.29 times (Platinum
+8468), another package 1.38 to 1.95 times (E5-2680 v3, Gold 6240), and CXL memory 140 to 410 ns (what emulated and
+real devices span, as the authors of SupMario and Melody count).
 """
 
 import re
@@ -41,6 +46,9 @@ LOCAL_NS: Final = 90.0
 SAME_PACKAGE_RATIO: Final = 1.2
 OTHER_PACKAGE_RATIO: Final = 1.6
 MEMORY_ONLY_RATIO: Final = 2.45
+SAME_PACKAGE_RATIOS: Final = (1.07, 1.29)
+OTHER_PACKAGE_RATIOS: Final = (1.38, 1.95)
+MEMORY_ONLY_RATIOS: Final = (140 / LOCAL_NS, 410 / LOCAL_NS)
 OTHER_PACKAGE_DISTANCE: Final = 20  # firmware writes 11 to 16 within a package, 20 and more beyond it
 
 # From Linux 6.3 on: see UNBATCHED_FLUSH_NS.
@@ -63,9 +71,10 @@ CALL_NS: Final = (
     42_000  # one moving call without pages, which drains the LRU lists of every CPU: 34 to 49 us measured
 )
 
-# The part of a CPU second that waits for memory when all of it is local. No trace of this version measures it, so one
-# figure stands for every job: it scales modelled time, and never the order of two policies' remote shares.
+# The part of a CPU second that waits for memory when all of it is local. No trace measures it, so one figure stands for
+# every job, and a range that is a guess: it scales modelled time, and never the order of two policies' remote shares.
 MEMORY_SHARE: Final = 0.3
+MEMORY_SHARES: Final = (0.1, 0.5)
 
 FEWEST_LOADS: Final = 4  # of a sweep that is to make a curve of three parameters
 
@@ -76,7 +85,8 @@ class Prices:
 
     ``latency_ns`` has the shape (initiator nodes, target nodes); ``move_ns`` maps page bytes to nanoseconds;
     ``call_ns`` is the fixed part of one move; ``memory_share`` is the part of local CPU time that waits for memory,
-    with ``parallel_accesses`` at once. ``machine`` has the limits, if they are known.
+    with ``parallel_accesses`` at once. ``machine`` has the limits, if they are known. ``ends`` are the same costs where
+    what nobody knows is at the ends of its range, where memory matters least and most; without any all is known.
     """
 
     latency_ns: Floats
@@ -85,6 +95,7 @@ class Prices:
     memory_share: float = MEMORY_SHARE
     parallel_accesses: float = 1.0
     machine: load.Machine | None = None
+    ends: "tuple[Prices, ...]" = ()
 
     def loaded_ns(self, cpu_s: Floats, reach: Floats, elapsed_s: float) -> Floats:
         """Give latencies while processes run for that long from each node, and reach for those; idle ones without limits.
@@ -96,6 +107,16 @@ class Prices:
         gb_per_s = cpu_s / elapsed_s * self.accesses_per_cpu_s * load.LINE_BYTES / 1e9
         demand = load.Demand(gb_per_s, reach, self.memory_share)
         return load.solve(self.machine, demand).latency_ns
+
+    def slower(self, cpu_s: Floats, reach: Floats, elapsed_s: float) -> Floats:
+        """Say how many times as long as with all memory near and idle work takes, by process and node.
+
+        Who holds nothing reaches for nothing, and waits for nothing remote.
+        """
+        ratio = self.loaded_ns(cpu_s, reach, elapsed_s) / np.diag(self.latency_ns)[:, None]
+        waited = np.where(reach.any(axis=2), np.einsum("pij,ij->pi", reach, ratio), 1.0)
+        slower: Floats = 1 + self.memory_share * (waited - 1)
+        return slower
 
     def page_ns(self, page_bytes: Ints) -> Ints:
         """Give the price of moving one page of each size; between known sizes on a straight line of logarithms.
@@ -110,7 +131,11 @@ class Prices:
     def scaled_to(self, base_page_bytes: int, move_ns: float) -> "Prices":
         """Give these prices for a machine on which moving a base page was measured to take ``move_ns``."""
         factor = move_ns / float(self.page_ns(np.array([base_page_bytes]))[0])
-        return replace(self, move_ns=tuple((size, price * factor) for size, price in self.move_ns))
+        return self.moving_for(tuple((size, price * factor) for size, price in self.move_ns))
+
+    def moving_for(self, move_ns: tuple[tuple[int, float], ...]) -> "Prices":
+        """Give these prices with others for moving pages."""
+        return replace(self, move_ns=move_ns, ends=tuple(each.moving_for(move_ns) for each in self.ends))
 
     @property
     def accesses_per_cpu_s(self) -> float:
@@ -126,7 +151,7 @@ def prices_for(header: Header, machine: Path | None = None, kernel: str = "") ->
     the machine file and where.
     """
     if machine is None:
-        prices = replace(default_prices(header.topology), move_ns=move_prices(kernel or header.kernel))
+        prices = default_prices(header.topology).moving_for(move_prices(kernel or header.kernel))
         measured_ns = None if kernel else header.move_4k_page_ns
         return prices.scaled_to(4096, measured_ns) if measured_ns else prices
     prices, nodes = read(machine, kernel or header.kernel), len(header.topology.nodes)
@@ -139,11 +164,20 @@ def prices_for(header: Header, machine: Path | None = None, kernel: str = "") ->
 
 def default_prices(on: Topology) -> Prices:
     """Give published figures for a machine nobody measured."""
-    distances = np.array(on.distances)
-    ratio = np.where(distances < OTHER_PACKAGE_DISTANCE, SAME_PACKAGE_RATIO, OTHER_PACKAGE_RATIO)
-    ratio = np.where(on.has_cpus, ratio, MEMORY_ONLY_RATIO)
+    ratios = zip(SAME_PACKAGE_RATIOS, OTHER_PACKAGE_RATIOS, MEMORY_ONLY_RATIOS, strict=True)
+    ends = (
+        Prices(_latency_ns(on, *ratio), memory_share=share)
+        for ratio, share in zip(ratios, MEMORY_SHARES, strict=True)
+    )
+    usual = _latency_ns(on, SAME_PACKAGE_RATIO, OTHER_PACKAGE_RATIO, MEMORY_ONLY_RATIO)
+    return Prices(usual, ends=tuple(ends))
+
+
+def _latency_ns(on: Topology, same_package: float, other_package: float, memory_only: float) -> Floats:
+    ratio = np.where(np.array(on.distances) < OTHER_PACKAGE_DISTANCE, same_package, other_package)
+    ratio = np.where(on.has_cpus, ratio, memory_only)
     np.fill_diagonal(ratio, 1.0)
-    return Prices(LOCAL_NS * ratio)
+    return LOCAL_NS * ratio
 
 
 def move_prices(kernel: str) -> tuple[tuple[int, float], ...]:
@@ -165,12 +199,17 @@ def read(path: Path, kernel: str = "") -> Prices:
     Raises ProfileError, which says what is wrong and where.
     """
     machine = machines.read(path)
+    ends = (_of(machine.at(end), kernel, share) for end, share in zip((0, 1), MEMORY_SHARES, strict=True))
+    return replace(_of(machine, kernel, MEMORY_SHARE), ends=tuple(ends))
+
+
+def _of(machine: MachineFile, kernel: str, memory_share: float) -> Prices:
     move_ns = tuple(sorted((int(size), price) for size, price in machine.move_ns.items()))
     return Prices(
         np.array(machine.idle_ns, np.float64).reshape(len(machine.idle_ns), -1),
         move_ns or move_prices(kernel),
         CALL_NS if machine.call_ns is None else machine.call_ns,
-        MEMORY_SHARE if machine.memory_share is None else machine.memory_share,
+        memory_share if machine.memory_share is None else machine.memory_share,
         middle(machine.parallel_accesses or 1.0),
         limits(machine),
     )

@@ -118,7 +118,7 @@ class Historian:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._users = Users()
+        self._users = Users(len(prices.latency_ns))
         self._columns = Columns()
         self._regional = Regional()
         self._moves = _Moves()

@@ -11,6 +11,7 @@ from numad_py.model import (
     Ending,
     Job,
     MovePages,
+    MoveTasks,
     NodeMemory,
     Outcome,
     Plan,
@@ -18,13 +19,15 @@ from numad_py.model import (
     ProcessKey,
     Regions,
     Snapshot,
+    Threads,
 )
 from numad_py.roles import Actuator, Clock, Sensor
 from numad_py.sim.cost import Prices
 from numad_py.sim.demand import Recording, Rows, Wanted
 from numad_py.sim.moving import carry_out
 from numad_py.sim.placement import apportion, growth_weights, inherit, spill
-from numad_py.topology import Ints, Topology
+from numad_py.sim.sight import Acuity, Sight
+from numad_py.topology import Bools, Ints, Topology
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +51,30 @@ class _Placed:
 class ReplayedMachine(Sensor, Actuator, Clock):
     """Plays sensor, actuator and clock over a recording: its demand, this machine's own placement.
 
-    ``profile`` is what every job is labelled with; ``deadline_s`` is the moving time that one tick may cost.
+    ``profile`` is what every job is labelled with; ``deadline_s`` is the moving time that one tick may cost. With an
+    ``acuity`` it is looked at as well as that; ``truth`` is what it is like.
     """
 
-    def __init__(self, recording: Recording, prices: Prices, *, profile: str, deadline_s: float) -> None:
+    truth: Snapshot
+
+    def __init__(
+        self,
+        recording: Recording,
+        prices: Prices,
+        *,
+        profile: str,
+        deadline_s: float,
+        acuity: Acuity | None = None,
+    ) -> None:
         self._recording = recording
         self._prices = prices
         self._profile = profile
         self._deadline_s = deadline_s
         self._placed: dict[ProcessKey, _Placed] = {}
         self._left: dict[ProcessKey, _Placed] = {}
+        self._bound: dict[ProcessKey, Bools] = {}
+        self._sight = Sight(acuity) if acuity else None
+        self._moved: frozenset[ProcessKey] = frozenset()
         self._private_bytes: Ints = np.zeros((2, 1), np.int64)
 
     def wait(self, period_s: float) -> bool:
@@ -66,9 +83,13 @@ class ReplayedMachine(Sensor, Actuator, Clock):
     def look(self) -> Snapshot:
         seen = self._recording.snapshot
         self._place_all(seen.topology)
-        return replace(seen, memory=self._memory(), jobs=tuple(map(self._job, seen.jobs)))
+        self.truth = replace(seen, memory=self._memory(), jobs=tuple(map(self._job, seen.jobs)))
+        return self._sight.see(self.truth, self._moved) if self._sight else self.truth
 
     def move(self, plan: Plan) -> tuple[Outcome, ...]:
+        for wish in plan.task_moves:
+            self._bind(wish)
+        self._moved = frozenset(move.process for move in plan.moves)
         left_ns = round(self._deadline_s * 1e9)
         outcomes = []
         for move in plan.moves:
@@ -88,6 +109,9 @@ class ReplayedMachine(Sensor, Actuator, Clock):
             self._put(key, self._place(recording.wanted[key], known, on), old)
         if len(self._left) > len(recording.left):
             self._left = {key: self._left[key] for key in recording.left}
+            self._bound = {
+                key: on for key, on in self._bound.items() if key in self._left or key in self._placed
+            }
 
     def _put(self, key: ProcessKey, placed: _Placed, old: _Placed | None) -> None:
         self._placed[key] = placed
@@ -114,7 +138,8 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         now, recorded = wanted.rows.pages[changed], wanted.rows.recorded
         had = pages.sum(axis=1)
         kept = apportion(pages, np.minimum(had, now)) if (had > now).any() else pages
-        weights = growth_weights(kept, recorded.mempolicy[changed], wanted.cpu_parts, wanted.allowed)
+        cpu_parts = self._cpu_parts(wanted, on)
+        weights = growth_weights(kept, recorded.mempolicy[changed], cpu_parts, wanted.allowed)
         growth = apportion(weights, now - kept.sum(axis=1))
         room_bytes = np.where(wanted.allowed, self._unused_bytes(), 0)
         return kept + spill(growth, recorded.page_bytes[changed], room_bytes, on.distances)
@@ -157,8 +182,40 @@ class ReplayedMachine(Sensor, Actuator, Clock):
 
     def _job(self, job: Job) -> Job:
         """Give the job with this machine's placement. What its cgroup was charged by node is the recorded policy's."""
-        processes = tuple(_with_regions(each, self._placed[each.key].regions) for each in job.processes)
+        processes = tuple(
+            _as_here(each, self._placed[each.key].regions, self._threads(each)) for each in job.processes
+        )
         return replace(job, profile=self._profile, processes=processes, memory=None)
+
+    def _bind(self, wish: MoveTasks) -> None:
+        """Narrow a process to the CPUs of nodes, if it may use all of them and they have some; else it stays as it is."""
+        wanted, on = self._recording.wanted.get(wish.process), self._recording.snapshot.topology
+        if wanted is not None and set(wish.nodes) <= set(wanted.process.nodes_allowed):
+            nodes = np.isin(on.node_ids, wish.nodes) & on.has_cpus
+            if nodes.any():
+                self._bound[wish.process] = nodes
+
+    def _threads(self, process: Process) -> Threads:
+        """Give the threads where they run here: those that may not stay where they ran go to the CPUs they may use in turn."""
+        bound, threads = self._bound.get(process.key), process.threads
+        if bound is None:
+            return threads
+        on = self._recording.snapshot.topology
+        node = on.index_of_cpu[np.minimum(threads.cpu, len(on.index_of_cpu) - 1)]
+        away = np.flatnonzero((node >= 0) & ~bound[node])
+        cpus = np.array([cpu for each, may in zip(on.nodes, bound, strict=True) if may for cpu in each.cpus])
+        cpu = threads.cpu.copy()
+        cpu[away] = cpus[np.arange(len(away)) % len(cpus)]
+        return Threads(threads.tid, cpu, threads.cpu_s)
+
+    def _cpu_parts(self, wanted: Wanted, on: Topology) -> Ints:
+        bound = self._bound.get(wanted.process.key)
+        if bound is None:
+            return wanted.cpu_parts
+        away = int(wanted.cpu_parts[~bound].sum())
+        cpus = on.cpus_by_node * bound
+        parts: Ints = wanted.cpu_parts * bound + apportion(cpus[None], np.array([away]))[0]
+        return parts
 
     def _carry_out(self, move: MovePages, left_ns: int) -> Outcome:
         placed, wanted = self._placed.get(move.process), self._recording.wanted.get(move.process)
@@ -190,13 +247,13 @@ def _with_pages(regions: Regions, pages: Ints) -> Regions:
     )
 
 
-def _with_regions(process: Process, regions: Regions) -> Process:
+def _as_here(process: Process, regions: Regions, threads: Threads) -> Process:
     """Do what replace() does, in a third of the time: this is done for every process and policy at every tick."""
     return Process(
         process.key,
         process.comm,
         process.nodes_allowed,
-        process.threads,
+        threads,
         regions,
         process.placement_age_s,
         process.cpu_age_s,

@@ -9,7 +9,7 @@ Application: from where a group's threads run now, and where those pages lie now
 investigation all threads are taken to use all resident bytes evenly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,5 +89,10 @@ def cut(regions: Regions, accesses: Accesses) -> Regions:
         np.diff(np.rint(pages[row] * part), axis=0)[0].astype(np.int64)
         for pages in (regions.pages.sum(axis=1), regions.anon_pages)
     )
-    alike = (getattr(regions, name)[row] for name in ("page_bytes", "kind", "mempolicy", "mapmax"))
-    return Regions(start, end, *alike, np.minimum(anon_pages, held), apportion(regions.pages[row], held))
+    return replace(
+        regions.take(row),
+        start=start,
+        end=end,
+        anon_pages=np.minimum(anon_pages, held),
+        pages=apportion(regions.pages[row], held),
+    )

@@ -12,13 +12,9 @@ Run as ``python -m numad_py.sim.scenario NAME FILE`` it writes the trace.
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
@@ -35,13 +31,12 @@ from numad_py.model import (
     Threads,
     Tick,
 )
-from numad_py.profile import ProfileError, from_mapping, load_yaml
+from numad_py.profile import ProfileError
+from numad_py.sim.script import MB, Group, Machine, Memory, Scenario, ScriptedJob, read
 from numad_py.sim.shipped import find
-from numad_py.topology import Bools, Floats, Ints, Node, Topology
-from numad_py.trace import Header, Writer
+from numad_py.topology import Bools, Floats, Ints, Topology
+from numad_py.trace import Writer
 
-MB: Final = 1 << 20
-PAGE_BYTES: Final = 4096
 FIRST_PID: Final = 1000
 USER_HZ: Final = 100  # start times are in its clock ticks
 KERNEL_MB: Final = 200  # of each node, in use by nobody else
@@ -49,152 +44,6 @@ WATERMARK_MB: Final = 16
 DIRTY_MB: Final = 2
 _APART_BYTES: Final = 1 << 40  # from one region's start to the next one's
 _LEAST_BUSY_PERCENT: Final = 95  # of its core, that a thread uses: clocks and counts are never round
-
-
-class Mark(StrEnum):
-    """Where the figures of a group come from."""
-
-    SOURCED = "sourced"
-    MEASURED = "measured"
-    FITTED = "fitted"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """By node: CPUs and MB = 2^20 bytes of memory, of which ``file_mb`` are page cache."""
-
-    cpus: tuple[int, ...]
-    memory_mb: tuple[int, ...]
-    file_mb: tuple[int, ...]
-    distances: tuple[tuple[int, ...], ...]
-
-    def __post_init__(self) -> None:
-        sides = (self.memory_mb, self.file_mb, self.distances, *self.distances)
-        if any(len(side) != len(self.cpus) for side in sides):
-            raise ValueError("cpus: as many figures as every other list of the machine has are needed")
-        if not self.cpus or not all(mb > 0 for mb in self.memory_mb):
-            raise ValueError("memory_mb: every node needs memory")
-
-    @cached_property
-    def topology(self) -> Topology:
-        """The machine as a daemon would see it; its CPUs are numbered through."""
-        first = [0, *accumulate(self.cpus)]
-        nodes = (
-            Node(node, tuple(range(first[node], first[node] + count)), mb * MB)
-            for node, (count, mb) in enumerate(zip(self.cpus, self.memory_mb, strict=True))
-        )
-        return Topology(tuple(nodes), self.distances, PAGE_BYTES)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """From ``at_s`` of a process's life on, so many cores of each node run it."""
-
-    at_s: float
-    cores: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Growth:
-    """From ``at_s`` to ``until_s`` of a process's life, MB that it touches each second, where it runs most."""
-
-    at_s: float
-    until_s: float
-    mb_per_s: float
-
-
-@dataclass(frozen=True)
-class Memory:
-    """One region: the MB of each node that it holds at first. ``mapped_by`` so many processes, which share its pages."""
-
-    mb: tuple[float, ...]
-    kind: Literal["anon", "heap", "stack", "file"] = "anon"
-    mempolicy: Literal["default", "bind", "interleave"] = "default"
-    page_kb: int = 4
-    mapped_by: int = 1
-    grows: tuple[Growth, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.page_kb < 1 or self.mapped_by < 1:
-            raise ValueError("page_kb: it and mapped_by are at least 1")
-        if any(mb < 0 for mb in self.mb):
-            raise ValueError("mb: none is below 0")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Processes of one job that are alike; each begins ``apart_s`` after the one before, and lives ``lives_s``.
-
-    ``mark`` says where the figures come from, and ``source`` names it.
-    """
-
-    mark: Mark
-    source: str
-    run: tuple[Phase, ...]
-    memory: tuple[Memory, ...]
-    processes: int = 1
-    apart_s: float = 0.0
-    lives_s: float | None = None
-    nodes_allowed: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.run or self.run[0].at_s != 0:
-            raise ValueError("run: the first phase begins at_s: 0")
-        if [phase.at_s for phase in self.run] != sorted({phase.at_s for phase in self.run}):
-            raise ValueError("run: each phase begins after the one before")
-
-    def phase(self, age_s: float) -> Phase:
-        """Give what a process of that age does."""
-        return next(phase for phase in reversed(self.run) if phase.at_s <= age_s)
-
-
-@dataclass(frozen=True)
-class ScriptedJob:
-    """One job by name, and what runs in it."""
-
-    name: str
-    groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """``published`` tells what was seen, where, and how large the effect was."""
-
-    about: str
-    published: str
-    machine: Machine
-    jobs: tuple[ScriptedJob, ...]
-    length_s: float = 120.0
-    every_s: float = 1.0
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        nodes = len(self.machine.cpus)
-        if self.length_s < self.every_s or self.every_s <= 0:
-            raise ValueError("length_s: at least one look is needed")
-        for name, group in ((job.name, group) for job in self.jobs for group in job.groups):
-            cores = [phase.cores for phase in group.run]
-            if any(len(each) != nodes for each in (*cores, *(memory.mb for memory in group.memory))):
-                raise ValueError(f"jobs: {name}: a figure for each of the {nodes} nodes is needed")
-            if (np.array(cores) > self.machine.cpus).any():
-                raise ValueError(f"jobs: {name}: a process runs on more cores than a node has")
-
-    def header(self, name: str) -> Header:
-        """Give the head of its trace."""
-        return Header(
-            topology=self.machine.topology,
-            kernel="none: made up",
-            boot_id="00000000-0000-0000-0000-000000000000",
-            started_unix_s=0.0,
-            sources=(f"sim/scenarios/{name}.yaml",),
-            clock="simulated",
-            tool_version="0",
-        )
-
-
-def read(path: Path) -> Scenario:
-    """Read a scenario; raise ProfileError, which says what is wrong and where."""
-    return from_mapping(Scenario, load_yaml(path), str(path))
 
 
 def ticks(scenario: Scenario) -> Iterator[Tick]:
@@ -209,7 +58,14 @@ def ticks(scenario: Scenario) -> Iterator[Tick]:
         for actor in alive:
             processes[actor.job].append(actor.process(time_s, scenario.every_s, on, random))
         jobs = tuple(
-            Job(number, f"/training.slice/{job.name}.scope", "hold", tuple(processes[number]), None)
+            Job(
+                number,
+                f"/training.slice/{job.name}.scope",
+                "hold",
+                tuple(processes[number]),
+                None,
+                barrier=job.barrier,
+            )
             for number, job in enumerate(scenario.jobs, 1)
         )
         memory = _memory(scenario.machine, [(actor.regions, actor.counted) for actor in alive])

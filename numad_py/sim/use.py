@@ -6,6 +6,7 @@ A process is at home on the nodes where it used its CPU time: the busiest one, a
 While it sleeps it keeps the home it had. Home is where the memory is that belongs to those CPUs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from numad_py.model import ProcessKey, Regions, Snapshot
 from numad_py.sim.load import from_everywhere
 from numad_py.sim.reach import Reach
+from numad_py.sim.roll import Roll, by_process, columns
 from numad_py.topology import Floats, Topology
 
 HOME_PART: Final = 0.5
@@ -47,72 +49,61 @@ class Use:
         return known
 
 
-@dataclass(frozen=True, eq=False)
-class _Resident:
-    """What one process holds by node, summed once for as long as its regions stay the same."""
-
-    regions: Regions
-    page_share: Floats
-    anon_bytes: Floats
-
-    @staticmethod
-    def of(regions: Regions) -> "_Resident":
-        pages = regions.pages.astype(np.float64)  # exact below 2^53, and multiplied much faster than integers
-        every, anon = np.empty((2, len(regions)))
-        every[:] = regions.page_bytes
-        anon[:] = every * regions.unbound * regions.anon_pages / np.maximum(pages.sum(axis=1), 1)
-        by_node = every @ pages
-        return _Resident(regions, by_node / max(by_node.sum(), 1), anon @ pages)
-
-
 class Users:
     """Follows the processes of a run from look to look."""
 
-    def __init__(self) -> None:
-        self._known: dict[ProcessKey, tuple[_Resident, NDArray[np.bool_]]] = {}
+    def __init__(self, nodes: int) -> None:
+        self._roll = Roll()
+        self._page_share = self._anon_bytes = np.zeros((1, nodes))
+        self._home = np.zeros((1, nodes), bool)
         self._reach: dict[ProcessKey, Reach] = {}
 
     def look(self, snapshot: Snapshot) -> Use:
         """Give what all processes did since the last look, in the order of the jobs."""
-        processes, cpu_s = snapshot.processes, snapshot.cpu_s
-        home = _homes(cpu_s, snapshot.topology)
-        asleep = (cpu_s.sum(axis=1) == 0).tolist()
-        resident = []
-        for row, process in enumerate(processes):
-            held, last_home = self._known.get(process.key, _UNKNOWN)
-            resident.append(held if held.regions is process.regions else _Resident.of(process.regions))
-            if asleep[row] and len(last_home):
-                home[row] = last_home
-        self._known = {
-            each.key: (held, where) for each, held, where in zip(processes, resident, home, strict=True)
-        }
-        page_share = np.array([held.page_share for held in resident], np.float64).reshape(cpu_s.shape)
-        anon_bytes = np.array([held.anon_bytes for held in resident], np.float64).reshape(cpu_s.shape)
-        return Use(cpu_s, page_share, anon_bytes, home, self._reached(snapshot, page_share))
+        rows, changed = self._roll.call(snapshot.processes)
+        if rows is not None:
+            self._page_share, self._anon_bytes, self._home = (
+                each[rows] for each in (self._page_share, self._anon_bytes, self._home)
+            )
+        if changed:
+            # In copies: what was given at the last look stays as it is.
+            self._page_share, self._anon_bytes = self._page_share.copy(), self._anon_bytes.copy()
+            regions = [snapshot.processes[row].regions for row in changed]
+            at = list(changed)
+            self._page_share[at], self._anon_bytes[at] = _resident(regions)
+        cpu_s = snapshot.cpu_s
+        asleep = cpu_s.sum(axis=1, keepdims=True) == 0
+        home = np.where(asleep, self._home[:-1], _homes(cpu_s, snapshot.topology))
+        self._home = np.concatenate([home, self._home[-1:]])
+        page_share = self._page_share[:-1]
+        return Use(cpu_s, page_share, self._anon_bytes[:-1], home, self._reached(snapshot, page_share))
 
     def _reached(self, snapshot: Snapshot, page_share: Floats) -> Floats:
         """Give ``Use.reach``: even over the pages, but of processes that were investigated."""
-        even = from_everywhere(page_share)
+        reach = from_everywhere(page_share)
         before, self._reach = self._reach, {}
-        rows, seen = [], []
         for row, process in enumerate(snapshot.processes):
-            known = before.get(process.key)
-            accesses = process.accesses or (known and known.accesses)
+            known = before.get(process.key) if before else None
+            accesses = process.accesses or (known.accesses if known else None)
             if accesses is None:
                 continue
             if known is None or known.accesses is not accesses or known.regions is not process.regions:
                 known = Reach.of(accesses, process.regions)
             self._reach[process.key] = known
-            rows.append(row)
-            seen.append(known.from_nodes(process.threads, page_share[row], snapshot.topology))
-        if not rows:
-            return even
-        reach = even.copy()
-        reach[rows] = seen
+            reach = reach if reach.flags.writeable else reach.copy()
+            reach[row] = known.from_nodes(process.threads, page_share[row], snapshot.topology)
         return reach
 
 
-_UNKNOWN: Final = (_Resident.of(Regions.empty(0)), np.zeros(0, bool))
+def _resident(held: Sequence[Regions]) -> tuple[Floats, Floats]:
+    """Give the shares of resident bytes, and unbound anonymous bytes, by process and node."""
+    lengths, pages, page_bytes, unbound, anon_pages = columns(
+        held, "pages", "page_bytes", "unbound", "anon_pages"
+    )
+    by_node = by_process(pages * page_bytes[:, None], lengths)
+    anon_share = unbound * anon_pages / np.maximum(pages.sum(axis=1), 1)
+    anon_bytes = by_process(pages * (page_bytes * anon_share)[:, None], lengths)
+    return by_node / np.maximum(by_node.sum(axis=1, keepdims=True), 1), anon_bytes
 
 
 def _homes(cpu_s: Floats, on: Topology) -> NDArray[np.bool_]:

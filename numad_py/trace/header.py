@@ -96,9 +96,9 @@ def _columns_ignored(line: bytes) -> frozenset[str]:
         told = msgspec.json.decode(line, type=_Version)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return frozenset()  # whatever is wrong with the line, it is not the version
-    if told.version != wire.VERSION:
+    if told.version not in wire.READABLE:
         raise Damage(
-            f"version {told.version} is not understood, only version {wire.VERSION} is",
+            f"version {told.version} is not understood, only versions {min(wire.READABLE)} to {wire.VERSION} are",
             Kind.HEADER,
             f"read it with the numad-py that wrote it ({told.tool_version})",
         )

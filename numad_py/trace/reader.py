@@ -33,6 +33,11 @@ class TraceError(ValueError):
         self.path = path
         self.line = line
         self.what = what
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type["TraceError"], tuple[Path, int, str, str]]:
+        """Cross from one process to another whole."""
+        return TraceError, (self.path, self.line, self.what, self.remedy)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""``python -m numad_py.trace.schema > docs/trace-v0.schema.json``: the JSON Schema of a trace's lines."""
+"""``python -m numad_py.trace.schema > docs/trace-v1.schema.json``: the JSON Schema of a trace's lines."""
 
 import sys
 

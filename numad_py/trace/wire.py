@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from numad_py.model import AccessSource, Ending, PlacementSource, Reason, Refusal
 from numad_py.topology import DeviceKind
 
-VERSION: Literal[0] = 0
+VERSION: Literal[1] = 1
+READABLE = (0, 1)  # in 0 no plan moves tasks and no job has a barrier
 MINOR = 0  # grows with each column that is added; a reader ignores those that it does not know
 ZERO = 0.0  # msgspec leaves out a number only if it is the very object that is the default
 
@@ -98,7 +99,7 @@ class Topology(Part, frozen=True, omit_defaults=True):
 class Header(Part, frozen=True, omit_defaults=True, tag_field="type", tag="header"):
     """The first line; ``columns_added`` since minor version 0 have names that no other field has."""
 
-    version: Literal[0]
+    version: Literal[0, 1]
     tool_version: str
     topology: Topology
     kernel: str

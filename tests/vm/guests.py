@@ -132,7 +132,7 @@ GUESTS = (
     ),
 )
 
-# For benches alone, with --guest: what they need of memory would slow down every other boot.
+# For benches alone, with --guest: what they need of memory would slow down every other boot. Those with 6.12 have DAMON.
 LARGE = (
     Guest(
         "two-large-nodes",
@@ -140,13 +140,18 @@ LARGE = (
         nodes=(GuestNode(3072, (0,)), GuestNode(3072, (1,))),
         distances=((10, 21), (21, 10)),
     ),
-    # two-nodes-counted with a kernel that has DAMON
     Guest(
         "two-nodes-damon",
         kernel="6.12",
         nodes=(GuestNode(1280, (0,)), GuestNode(768, (1,))),
         distances=((10, 21), (21, 10)),
         counted=True,
+    ),
+    Guest(
+        "two-watched-nodes",
+        kernel="6.12",
+        nodes=(GuestNode(1536, (0,)), GuestNode(1536, (1,))),
+        distances=((10, 21), (21, 10)),
     ),
 )
 

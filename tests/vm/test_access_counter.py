@@ -165,5 +165,5 @@ def test_what_the_sensor_sees_agrees_with_the_remote_share_that_was(lines, count
 
 def remote_share_of(snapshot):
     """Give the share of CPU time that reached for another node, were all memory used alike."""
-    use = Users().look(snapshot)
+    use = Users(len(snapshot.topology.nodes)).look(snapshot)
     return float((use.cpu_s * (1 - use.page_share)).sum() / use.cpu_s.sum())

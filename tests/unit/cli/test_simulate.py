@@ -5,6 +5,7 @@
 import fcntl
 import json
 import os
+import re
 import select
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from numad_py import trace
 from numad_py.cli.simulate import simulate
 from numad_py.profile import ProfileError
+from numad_py.sim.baselines import BASELINES
 from tests import two_nodes
 from tests.builders import process, tick, topology
 
@@ -131,7 +133,7 @@ def test_a_measured_price_in_the_header_is_used(tmp_path):
 
 
 def test_moving_costs_what_it_does_under_the_kernel_that_is_asked_for(tmp_path):
-    path = short(tmp_path / "a.jsonl")
+    path = short(tmp_path / "a.jsonl", 20)
 
     new, old = (
         figures(path, "--policy", "default", "--kernel", kernel)[0]["policies"]["default"]
@@ -193,7 +195,7 @@ def on_a_terminal(tmp_path, *arguments):
     """Run the verb with a terminal as its standard error, and give what came there."""
     leader, follower = os.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    code = "from numad_py.cli import main, simulate; simulate._QUIET_S = 0; main.main()"
+    code = "from numad_py.cli import main, progress; progress._QUIET_S = 0; main.main()"
     command = [sys.executable, "-c", code, "simulate", short(tmp_path / "a.jsonl", count=8), *arguments]
     environment = os.environ | {"TERM": "xterm"}
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=follower, check=True, env=environment)
@@ -215,7 +217,7 @@ def test_no_progress_is_shown_beside_json(tmp_path):
 
 
 def test_no_progress_is_shown_in_a_pipe(tmp_path, monkeypatch):
-    monkeypatch.setattr("numad_py.cli.simulate._QUIET_S", 0)
+    monkeypatch.setattr("numad_py.cli.progress._QUIET_S", 0)
 
     assert ran(short(tmp_path / "a.jsonl")).stderr == ""
 
@@ -226,8 +228,17 @@ def test_a_scenario_is_played_by_its_name_on_a_machine_by_its_name():
 
     default = played["policies"]["default"]
     assert played["trace"].endswith("sim/scenarios/late-bound-worker.yaml")
-    assert 0.5 < default["gained_share"] <= 1
+    assert 0 < default["gained_share"] <= 1
     assert default["least_s"] <= default["modelled_s"] < played["policies"]["hold"]["modelled_s"]
+
+
+def test_baselines_are_policies_by_their_names(tmp_path):
+    names = list(BASELINES)
+
+    found = figures(short(tmp_path / "a.jsonl", 20), *(f"--policy={name}" for name in names))
+
+    assert list(found[0]["policies"]) == ["hold", *names]
+    assert found[0]["policies"]["best-static-binding"]["task_moves"] > 0
 
 
 def test_traces_and_scenarios_stand_side_by_side(tmp_path):
@@ -245,3 +256,55 @@ def test_an_unknown_scenario_or_machine_is_refused(tmp_path):
         ran("--scenario", "nowhere")
     with pytest.raises(ProfileError, match="'nowhere' in machines"):
         ran(short(tmp_path / "a.jsonl"), "--machine", "nowhere")
+
+
+LATE = """
+about: a test
+published: nothing
+published_effects: [{figure: local_share_end, policy: hold, value: VALUE, kind: KIND}]
+marks: [{mark: fitted, figures: [jobs], source: a job}, {mark: sourced, figures: [machine, length_s], source: a table}]
+length_s: 20
+machine: {cpus: [4, 4], memory_mb: [1000, 1000], file_mb: [64, 64], distances: [[10, 21], [21, 10]]}
+jobs: [{name: late, groups: [{run: [{at_s: 0, cores: [0, CORES]}], memory: [{kind: heap, mb: [600, 0]}]}]}]
+"""
+
+
+def late(tmp_path, *, value=0.0, kind="fitted", cores=2):
+    path = tmp_path / "late.yaml"
+    path.write_text(LATE.replace("VALUE", str(value)).replace("KIND", kind).replace("CORES", str(cores)))
+    return path
+
+
+def test_a_scenario_tells_how_far_each_policy_depends_on_what_was_fitted(tmp_path):
+    (played,) = figures("--scenario", late(tmp_path), "--policy", "default")
+
+    ranges = played["modelled_time_to_hold_ranges"]
+    low, high = ranges["default"]
+    assert ranges["hold"] == [1.0, 1.0]
+    assert low < played["policies"]["default"]["modelled_time_to_hold"] < high
+    assert "fitted figures ±20 %" in ran("--scenario", late(tmp_path)).stdout
+
+
+def test_a_variant_that_makes_no_sense_is_noted(tmp_path):
+    (played,) = figures("--scenario", late(tmp_path, cores=4), "--policy", "default")
+
+    (note,) = played["notes"]
+    assert note.startswith("not played: a job, +20%: ")
+    assert note.endswith("late: a process runs on more cores than a node has")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "word"),
+    [("fitted", 0.0, "calibrated"), ("independent", 0.0, "validated"), ("independent", 0.5, "not validated")],
+)
+def test_the_head_of_a_scenario_s_table_says_what_its_published_effect_proves(tmp_path, kind, value, word):
+    shown = ran("--scenario", late(tmp_path, kind=kind, value=value)).stdout
+
+    assert re.search(rf"late\.yaml: 2 nodes, 20 ticks, 19 s, {word}\s", shown)
+    assert f"{word}: local_share_end under hold was published as {value:g} and is 0 here" in shown
+
+
+def test_a_held_scenario_is_refused_by_name_and_by_file():
+    for name in ("late-binding", ROOT / "sim" / "scenarios" / "held" / "late-binding.yaml"):
+        with pytest.raises(ProfileError, match="is held: only an evaluation reads it"):
+            ran("--scenario", name)

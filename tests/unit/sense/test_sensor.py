@@ -11,6 +11,7 @@ import pytest
 
 from numad_py.kernel import hotplug, node_sysfs, numa_maps
 from numad_py.model import ProcessKey
+from numad_py.sense import sensor
 from numad_py.sense.sensor import Costs, LiveSensor
 from numad_py.workers import Unfinished, Workers
 from tests.fake_root import FORBIDDEN, FakeRoot
@@ -311,7 +312,8 @@ def test_what_the_budget_does_not_reach_is_named_and_comes_later(fake, readings)
     assert sorted(readings) == list(pids)
 
 
-def test_many_new_processes_do_not_hide_who_runs(fake):
+def test_many_new_processes_do_not_hide_who_runs(fake, monkeypatch):
+    monkeypatch.setattr(sensor, "GLANCING_PART", 1e6)  # a glance at every look, whatever it takes
     pids = range(100, 200)
     for pid in pids:
         fake.process(pid)
@@ -325,7 +327,8 @@ def test_many_new_processes_do_not_hide_who_runs(fake):
         ages_s.append(only_job(snapshot).processes[0].cpu_age_s)
 
     assert looks > 20
-    assert max(ages_s) <= max(looks / 4, 10)
+    # A placement that was awaited from the first look is no more urgent than threads of a tenth of that age.
+    assert max(ages_s) <= looks * sensor.CPU_S / sensor.FIRST_PLACEMENT_S + 1
 
 
 def test_what_a_look_costs_is_told(fake):
@@ -340,12 +343,17 @@ def test_what_a_look_costs_is_told(fake):
     assert cost.postponed == ()
 
 
+def turn(cpu_s):
+    """Take that much CPU time, as policies, log and trace do."""
+    until_s = time.thread_time() + cpu_s
+    while time.thread_time() < until_s:
+        pass
+
+
 def test_what_the_turn_took_besides_the_look_is_paid_from_the_same_account(fake):
     eyes = sensor_of(fake, every_s=1)
     first_s = eyes.look().cost.cpu_s
-    until_s = time.thread_time() + 0.02
-    while time.thread_time() < until_s:
-        pass
+    turn(0.02)
 
     cost = eyes.look().cost
 
@@ -409,6 +417,16 @@ def test_a_node_that_goes_off_line_is_gone_at_the_next_look(fake, monkeypatch, w
     fake.job(pids=[100])
     eyes = sensor_of(fake)
     eyes.look()
+    take_off_line(fake, monkeypatch, when)
+
+    seen = eyes.look()
+
+    assert seen.topology.node_ids == (0,)
+    assert only_job(seen).processes[0].regions.pages.tolist() == [[30]]
+
+
+def take_off_line(fake, monkeypatch, when):
+    """Take node 1 away, at the latest when the next look has read which nodes there are."""
     before = hotplug.present(fake.root)
     fake.node(0, nodes=1)
     shutil.rmtree(fake.root / "sys/devices/system/node/node1")
@@ -416,10 +434,17 @@ def test_a_node_that_goes_off_line_is_gone_at_the_next_look(fake, monkeypatch, w
         answers = iter([before, hotplug.present(fake.root)])
         monkeypatch.setattr(hotplug, "present", lambda _root: next(answers))
 
-    seen = eyes.look()
 
-    assert seen.topology.node_ids == (0,)
-    assert only_job(seen).processes[0].regions.pages.tolist() == [[30]]
+def test_a_look_that_is_begun_anew_pays_for_the_rest_of_the_turn_once(fake, monkeypatch):
+    began_s = time.process_time()
+    eyes = sensor_of(fake, every_s=0.1)
+    eyes.look()
+    take_off_line(fake, monkeypatch, "during the look")
+    turn(0.05)
+
+    cost = eyes.look().cost
+
+    assert cost.core_share <= time.process_time() - began_s  # within one second
 
 
 def test_a_cpu_that_goes_off_line_makes_a_new_topology(fake):

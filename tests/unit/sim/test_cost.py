@@ -126,6 +126,36 @@ def test_a_machine_file_that_makes_no_sense_is_refused(tmp_path, text, said):
         cost.read(written(tmp_path, text))
 
 
+def test_what_nobody_knows_has_two_ends_between_which_the_usual_lies():
+    prices = cost.default_prices(topology(nodes=3, cpuless=(2,))).scaled_to(4096, 2_480.0)
+
+    least, most = prices.ends
+
+    assert (least.latency_ns <= prices.latency_ns).all()
+    assert (prices.latency_ns <= most.latency_ns).all()
+    assert least.memory_share < prices.memory_share < most.memory_share
+    assert least.move_ns == prices.move_ns == most.move_ns
+
+
+def test_a_range_of_a_machine_file_is_at_the_end_where_memory_matters_least_or_most(tmp_path):
+    text = TWO.replace("130", "[120, 140]").replace("80", "[70, 90]") + "memory_share: 0.4\n"
+    ranges = "controller_gb_per_s: [[90, 110], 50]\nlink_gb_per_s: [20, 40]\nparallel_accesses: [1, 9]\n"
+
+    least, most = cost.read(written(tmp_path, text + ranges)).ends
+
+    assert (least.latency_ns[0].tolist(), most.latency_ns[0].tolist()) == ([90, 120], [70, 140])
+    assert [each.machine.controller_gb_per_s.tolist() for each in (least, most)] == [[110, 50], [90, 50]]
+    assert [each.machine.link_gb_per_s for each in (least, most)] == [40, 20]
+    assert [each.parallel_accesses for each in (least, most)] == [1, 9]
+    assert [each.memory_share for each in (least, most)] == [0.4, 0.4]
+
+
+def test_who_reaches_for_nothing_waits_for_nothing():
+    prices = cost.default_prices(TWO_NODES)
+
+    assert prices.slower(np.ones((1, 2)), np.zeros((1, 2, 2)), 1.0).tolist() == [[1.0, 1.0]]
+
+
 LIMITS = "bandwidth:\n  read_gb_per_s:\n    - [100, 30]\n    - [null, null]\n"
 
 

@@ -85,7 +85,7 @@ def test_where_nothing_was_touched_or_nobody_ran_pages_are_used_evenly():
 
 
 def test_accesses_told_once_are_remembered_and_those_of_others_stay_even():
-    users, held = Users(), placed(0, 1)
+    users, held = Users(2), placed(0, 1)
     told = replace(process(1, regions=held, threads=BOTH), accesses=halves())
     other = process(2, regions=held, threads=BOTH)
 
@@ -135,3 +135,4 @@ def test_a_half_is_moved_by_itself_once_it_is_known_to_be_one():
     found = scores(ticks, {"hold": Hold(), "second": SecondHalf()}, prices)
     assert found["hold"].remote_access_share == 0.5
     assert found["second"].remote_access_share == pytest.approx(0.5 * 2 / 4)
+    assert found["hold"].least_s < found["second"].modelled_s < found["hold"].modelled_s

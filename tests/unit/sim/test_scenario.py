@@ -11,8 +11,8 @@ import pytest
 
 from numad_py import trace
 from numad_py.model import RegionKind
-from numad_py.profile import ProfileError, from_mapping, parse_yaml
-from numad_py.sim import scenario, shipped
+from numad_py.profile import ProfileError, parse_yaml
+from numad_py.sim import scenario, script, shipped
 from numad_py.trace.compression import decompressed
 
 SIM = Path(__file__).parents[3] / "sim"
@@ -21,10 +21,11 @@ SCENARIOS = sorted((SIM / "scenarios").glob("*.yaml"))
 MOST_BYTES = 200_000
 MB = 1 << 20
 
-GROUP = "mark: fitted, source: here, run: [{at_s: 0, cores: [1, 0]}], memory: [{kind: heap, mb: [10, 0]}]"
+GROUP = "run: [{at_s: 0, cores: [1, 0]}], memory: [{kind: heap, mb: [10, 0]}]"
 TEXT = """
 about: a test
 published: nothing
+marks: [{mark: fitted, figures: [machine, jobs, length_s], source: made up}]
 length_s: 10
 machine: {cpus: [2, 2], memory_mb: [1024, 1024], file_mb: [64, 64], distances: [[10, 21], [21, 10]]}
 jobs:
@@ -38,7 +39,7 @@ def scripted(group=GROUP, **changes):
     for was, now in changes.items():
         assert was in text
         text = text.replace(was, now)
-    return from_mapping(scenario.Scenario, parse_yaml(text, "here"), "here")
+    return script.scripted(parse_yaml(text, "here"), "here")
 
 
 def processes(ticks):
@@ -126,6 +127,12 @@ def test_a_node_that_is_to_hold_more_than_it_has_is_named_with_the_time():
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [
+        (", length_s]", "]", "marks: none is for length_s; say whether it is sourced, measured, fitted"),
+        (
+            "jobs, length_s]",
+            "jobs.one.groups.*.run, length_s]",
+            "none is for jobs.one.groups.0.memory.0.mb.0",
+        ),
         ("cpus: [2, 2]", "cpus: [2]", "cpus: found a list; as many figures"),
         ("memory_mb: [1024, 1024]", "memory_mb: [1024, 0]", "every node needs memory"),
         ("at_s: 0", "at_s: 1", "run: found a list; the first phase begins at_s: 0"),
@@ -155,11 +162,20 @@ def test_a_scenario_is_found_by_name_or_path_and_else_all_names_are_told():
         shipped.find("scenarios", "two-nodez")
 
 
-def test_making_the_shipped_trace_again_gives_the_same_lines(tmp_path):
-    script = scenario.read(SIM / "scenarios" / "two-nodes.yaml")
+def test_a_held_scenario_is_found_and_refused_and_not_named():
+    held = shipped.find("scenarios", "late-binding")
 
-    with trace.Writer(tmp_path / "again.jsonl", script.header("two-nodes")) as writer:
-        for tick in scenario.ticks(script):
+    assert held.parent == SIM / "scenarios" / "held"
+    assert "late-binding" not in shipped.names("scenarios")
+    with pytest.raises(ProfileError, match=r"late-binding.yaml: is held: only an evaluation reads it"):
+        script.read(held)
+
+
+def test_making_the_shipped_trace_again_gives_the_same_lines(tmp_path):
+    written = script.read(SIM / "scenarios" / "two-nodes.yaml")
+
+    with trace.Writer(tmp_path / "again.jsonl", written.header("two-nodes")) as writer:
+        for tick in scenario.ticks(written):
             writer.write(tick)
 
     assert plain(tmp_path / "again.jsonl") == plain(SIM / "traces" / "two-nodes.jsonl.zst")

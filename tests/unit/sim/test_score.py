@@ -23,6 +23,9 @@ def scored(*ticks):
     return scorer.score
 
 
+ROOMY = topology(cpus=64)
+
+
 def looks(*processes, step_s=10.0):
     return [tick(time_s=100.0 + step_s * at, processes=[each]) for at, each in enumerate(processes)]
 
@@ -46,12 +49,22 @@ def test_modelled_time_waits_for_remote_memory_only_in_its_memory_share():
     assert score.modelled_s == pytest.approx(8 * 0.5 + 8 * 0.5 * 2)
 
 
+def test_modelled_time_is_told_at_both_ends_of_what_nobody_knows():
+    ends = tuple(replace(PRICES, memory_share=share) for share in (0.25, 0.75))
+    scorer = Scorer(replace(PRICES, ends=ends))
+
+    scorer.add(tick(processes=[process(pages={1: 10}, cpu_s={0: 8.0})]))
+
+    assert scorer.score.modelled_ends_s == pytest.approx((8 * 1.25, 8 * 1.75))
+    assert scorer.score.modelled_s == pytest.approx(8 * 1.5)
+
+
 def test_modelled_time_waits_longer_for_memory_that_many_use():
     idle_ns = PRICES.latency_ns
     limited = Machine(idle_ns, np.full(2, 1.0), np.full((2, 2), np.inf), np.arange(2))
     scorer = Scorer(replace(PRICES, machine=limited))
-    for one in looks(process(pages={0: 10}, cpu_s={0: 8.0}), process(pages={0: 10}, cpu_s={0: 80.0})):
-        scorer.add(one)
+    for time_s, cpu_s in ((100.0, 8.0), (110.0, 80.0)):
+        scorer.add(tick(time_s=time_s, processes=[process(pages={0: 10}, cpu_s={0: cpu_s})], on=ROOMY))
 
     # 80 CPU seconds in 10 s wait half their time for 64 bytes in 100 ns: 2.56 GB/s are asked of 1 GB/s.
     assert scorer.score.modelled_s == pytest.approx(8 + 80 * 2.56, rel=1e-3)
@@ -172,10 +185,9 @@ def test_moves_are_counted_with_their_endings_failures_and_cost():
 
 def test_a_job_is_blocked_by_moves_only_while_it_runs():
     def moving(cpu_s, time_s):
-        each = process(pages={1: 512}, cpu_s=cpu_s)
-        return tick(
-            time_s=time_s, processes=[each], moves=[move(each)], outcomes=[Outcome(Ending.DONE, took_s=0.5)]
-        )
+        each = process(pages={1: 512}, cpu_s=cpu_s, on=ROOMY)
+        done = Outcome(Ending.DONE, took_s=0.5)
+        return tick(time_s=time_s, processes=[each], on=ROOMY, moves=[move(each)], outcomes=[done])
 
     score = scored(moving({}, 0), moving({1: 2.5}, 10), moving({1: 40.0}, 20))
 

@@ -179,7 +179,10 @@ def test_new_regions_may_not_begin_where_one_is(path):
 @pytest.mark.parametrize(
     ("edit", "what"),
     [
-        (lambda line: line.update(version=7, more=1), "version 7 is not understood, only version 0 is"),
+        (
+            lambda line: line.update(version=7, more=1),
+            "version 7 is not understood, only versions 0 to 1 are",
+        ),
         (lambda line: line.update(version=-1), "version -1 is not understood"),
         (lambda line: line.update(type="tick"), "time_s|unknown field"),
         (lambda line: line["topology"]["nodes"].clear(), "no node has memory"),
