@@ -24,8 +24,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from numad_py import profiles, trace
 from numad_py.policies.hold import Hold
@@ -35,7 +34,7 @@ from numad_py.sim.baselines.numad import Numad
 from numad_py.sim.score import Scorer
 from numad_py.sim.sight import Acuity
 
-GUESTS = ROOT / "sim" / "guests"
+GUESTS = Path(__file__).parents[1] / "sim" / "guests"
 IN_CIRCLES = {"wanderer-2-s", "wanderer-25-s", "short-lived"}
 TAIL_S, GOES_ON_S = 10.0, 60.0
 LEAST_WINDOW_S = 10.0  # looks in a guest are seconds apart now and then
