@@ -78,10 +78,11 @@ def begun(case: Case, passed: trace.Passed, tell: Callable[[int], None]) -> Begu
     under = case.under
     if case.mapping is None:
         header, ticks = trace.read(case.path, lenient=under.lenient, on_damage=passed, on_bytes=tell)
+        prices = cost.prices_for(header, under.machine, under.kernel)
     else:
         written = script.scripted(case.mapping, str(case.path))
         header, ticks = written.header(case.path.stem), scenario.ticks(written)
-    prices = cost.prices_for(header, under.machine, under.kernel)
+        prices = scenario.prices(written, header, under.machine, under.kernel)
     return header, ticks, replace(prices, **settings.of_cost(under.settings))
 
 

@@ -30,20 +30,19 @@ def name_of(path):
 
 
 def played(path):
-    """Give header and ticks of a trace or a scenario."""
+    """Give the ticks of a trace or a scenario, and what they cost."""
     if path in TRACES:
-        return trace.read(path)
+        header, ticks = trace.read(path)
+        return ticks, cost.prices_for(header)
     written = script.read(path)
-    return written.header(path.stem), scenario.ticks(written)
+    return scenario.ticks(written), scenario.prices(written, written.header(path.stem))
 
 
 def figures(profile, path):
     """Give one profile's figures on one trace or scenario; the guarded profile of that name, also for hold."""
-    header, ticks = played(path)
+    ticks, prices = played(path)
     built = profiles.build(profiles.load(str(ROOT / "policies" / f"{profile}.yaml")))
-    return report.values(replay.scores(ticks, {"hold": Hold(), profile: built}, cost.prices_for(header)))[
-        profile
-    ]
+    return report.values(replay.scores(ticks, {"hold": Hold(), profile: built}, prices))[profile]
 
 
 @pytest.mark.parametrize("path", PLAYED, ids=name_of)
