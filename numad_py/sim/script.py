@@ -232,8 +232,10 @@ class Scenario:
     def __post_init__(self) -> None:
         if self.length_s < self.every_s or self.every_s <= 0:
             raise ValueError("length_s: at least one look is needed")
-        if not 0 <= (self.memory_share or 0) <= 1 or (self.parallel_accesses or 1) <= 0:
-            raise ValueError("memory_share: between 0 and 1, and parallel_accesses is more than 0")
+        if not 0 <= (self.memory_share or 0) <= 1:
+            raise ValueError("memory_share: a share is between 0 and 1")
+        if self.parallel_accesses is not None and self.parallel_accesses <= 0:
+            raise ValueError("parallel_accesses: more than 0 are needed")
         for name, group in ((job.name, group) for job in self.jobs for group in job.groups):
             self._check(name, group)
 
