@@ -199,7 +199,7 @@ class Group:
 
 @dataclass(frozen=True)
 class ScriptedJob:
-    """One job by name, and what runs in it; with a ``barrier`` its processes wait for each other."""
+    """One job by name, and what runs in it; with a ``barrier`` its processes wait for each other at every step."""
 
     name: str
     groups: tuple[Group, ...]
