@@ -93,17 +93,17 @@ def begun(case: Case, passed: trace.Passed, tell: Callable[[int], None]) -> Begu
     under = case.under
     if case.mapping is None:
         header, ticks = trace.read(case.path, lenient=under.lenient, on_damage=passed, on_bytes=tell)
+        prices = cost.prices_for(header, under.machine, under.kernel)
         return Begun(
-            header, ticks, _prices(header, under), lambda: trace.read(case.path, lenient=under.lenient)[1]
+            header,
+            ticks,
+            settings.priced(prices, under.settings),
+            lambda: trace.read(case.path, lenient=under.lenient)[1],
         )
     written = script.scripted(case.mapping, str(case.path))
     header = written.header(case.path.stem)
-    return Begun(header, scenario.ticks(written), _prices(header, under), lambda: scenario.ticks(written))
-
-
-def _prices(header: trace.Header, under: Conditions) -> cost.Prices:
-    prices = cost.prices_for(header, under.machine, under.kernel)
-    return settings.priced(prices, under.settings)
+    prices = settings.priced(scenario.prices(written, header, under.machine, under.kernel), under.settings)
+    return Begun(header, scenario.ticks(written), prices, lambda: scenario.ticks(written))
 
 
 def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:

@@ -293,6 +293,21 @@ def test_a_variant_that_makes_no_sense_is_noted(tmp_path):
     assert note.endswith("late: a process runs on more cores than a node has")
 
 
+def test_a_scenario_that_names_its_machine_says_so_and_what_is_unknown_of_that(tmp_path):
+    path = late(tmp_path)
+    path.write_text(path.read_text() + "played_on: two-socket-epyc-7742\n")
+
+    (itself,), (other,) = (
+        figures("--scenario", path, "--policy", "default", *machine)
+        for machine in ((), ("--machine", "two-socket-xeon-gold-6240"))
+    )
+
+    (note,) = itself["notes"]
+    assert note.startswith("played on two-socket-epyc-7742; of what nobody has published, latency_ns, ")
+    assert other["notes"] == []
+    assert itself["policies"]["hold"]["modelled_s"] != other["policies"]["hold"]["modelled_s"]
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "word"),
     [("fitted", 0.0, "calibrated"), ("independent", 0.0, "validated"), ("independent", 0.5, "not validated")],
