@@ -36,7 +36,7 @@ from numad_py.sim.sight import Acuity
 
 GUESTS = Path(__file__).parents[1] / "sim" / "guests"
 IN_CIRCLES = {"wanderer-2-s", "wanderer-25-s", "short-lived"}
-TAIL_S, GOES_ON_S = 10.0, 60.0
+TAIL_S, ENDING_S, GOES_ON_S = 10.0, 2.0, 60.0
 LEAST_WINDOW_S = 10.0  # looks in a guest are seconds apart now and then
 WITHIN, APART = 0.10, 0.10
 FEWEST = {"cells": 28, "orders": 20}
@@ -149,10 +149,10 @@ def told_from_the_begin(ticks):
 
 
 def going_on(ticks):
-    """Give the ticks, of which the last ten seconds that a job runs are lived again until a minute after it began."""
+    """Give the ticks, of which the last ten seconds before the job is told to end are lived again for a minute."""
     running = [tick for tick in ticks if tick.snapshot.cpu_s.any()]
-    until_s = running[-1].snapshot.time_s
-    tail = [tick for tick in running if tick.snapshot.time_s > until_s - TAIL_S]
+    until_s = running[-1].snapshot.time_s - ENDING_S
+    tail = [tick for tick in running if until_s - TAIL_S < tick.snapshot.time_s <= until_s]
     longer = [tick for tick in ticks if tick.snapshot.time_s <= until_s]
     while longer[-1].snapshot.time_s < busy_from(ticks) + GOES_ON_S:
         later_s = longer[-1].snapshot.time_s + 1.0 - tail[0].snapshot.time_s

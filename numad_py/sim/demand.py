@@ -96,10 +96,10 @@ class EveryoneElse:
     def leave_out(self, first_by_node: Ints) -> None:
         """Take away what turned out to be a job's: memory that was in use before its process was seen.
 
-        Where less was anonymous than it has, it came after the first tick; an anonymised trace does not tell.
+        Where less was in use than it has, it came after the first tick; an anonymised trace does not tell.
         """
         left = self._base - first_by_node
-        if (left[1] >= 0).all():
+        if (left[0] >= 0).all():
             self._base = np.maximum(left, 0)
 
     def by_node(self, memory: NodeMemory, jobs_bytes: Ints) -> Ints:
