@@ -32,7 +32,7 @@ from numad_py.daemon.service import Service
 from numad_py.kernel import cgroup, perf_events
 from numad_py.policies.hold import Hold
 from numad_py.sense import sensor
-from tests.vm.workloads import cpus_of
+from tests.vm.job_memory import cpus_of
 
 ROOT = Path(__file__).parents[1]
 CACHED = Path(f"/mnt{ROOT}")  # as tests/vm/inside.sh mounts the host: there, packages are read once

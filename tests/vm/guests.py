@@ -146,6 +146,14 @@ LARGE = (
         nodes=(GuestNode(1536, (0,)), GuestNode(1536, (1,))),
         distances=((10, 21), (21, 10)),
     ),
+    # two-nodes-counted with a kernel that has DAMON
+    Guest(
+        "two-nodes-damon",
+        kernel="6.12",
+        nodes=(GuestNode(1280, (0,)), GuestNode(768, (1,))),
+        distances=((10, 21), (21, 10)),
+        counted=True,
+    ),
 )
 
 BY_NAME = {guest.name: guest for guest in (*GUESTS, *LARGE)}
