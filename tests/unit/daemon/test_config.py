@@ -85,6 +85,7 @@ def test_every_key_is_shown_with_its_value_and_origin(written):
         ("trace_ring_mb: 64", "command line"),
         ("budget_core_share: 0.01", "default"),
         ("longest_walk_ms: 5.0", "default"),
+        ("first_walk_ms: 100.0", "default"),
         ("assume_default_mempolicy: false", "default"),
         ("investigate: true", "default"),
         ("machine: null", "default"),
