@@ -114,6 +114,27 @@ def test_mempolicies_of_a_sample_may_be_taken_for_none():
     assert seen(known(one, acuity=acuity), 11.0, one).regions.mempolicy.tolist() == [int(Mempolicy.DEFAULT)]
 
 
+@pytest.mark.parametrize(
+    ("rows", "first_walk_s", "whole_walk_s", "mempolicy"),
+    [
+        (1, 20.0, 40.0, Mempolicy.DEFAULT),
+        (1, 5.0, 40.0, Mempolicy.UNKNOWN),
+        (3, 20.0, 29.0, Mempolicy.UNKNOWN),
+    ],
+)
+def test_mempolicies_of_a_sample_are_known_where_one_walk_was_not_too_long(
+    rows, first_walk_s, whole_walk_s, mempolicy
+):
+    acuity = replace(EXACT, walk_s=1.0, first_walk_s=first_walk_s, whole_walk_s=whole_walk_s)
+    one = process(pages={0: 10})
+    one = replace(one, regions=one.regions.take(np.zeros(rows, np.int64)))
+
+    sampled = seen(known(one, acuity=acuity), 11.0, one)
+
+    assert sampled.placement_source is PlacementSource.PAGE_SAMPLE
+    assert sampled.regions.mempolicy.tolist() == [int(mempolicy)] * rows
+
+
 def test_the_same_seed_shows_the_same_and_another_another():
     one, looks = process(pages={0: 1}), np.arange(0, 8, 0.05)
 
