@@ -33,8 +33,9 @@ test: $(ready) ## unit, contract, golden and law tests, with the coverage gate: 
 vm: $(ready) ## the tests that need several nodes, on a real kernel in a guest
 	$(bin)/python -m tests.vm.guest
 
-validate: $(ready) ## the simulator's cost model beside what others published
+validate: $(ready) ## the simulator beside what others published, and beside what guests counted
 	$(bin)/python bench/validate.py
+	$(bin)/python bench/foretell.py
 
 evaluate: $(ready) ## the shipped policies on held scenarios, drawn anew, into docs/evaluations.md
 	$(bin)/python bench/evaluate.py

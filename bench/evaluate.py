@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from numad_py import profiles
 from numad_py.policies.hold import Hold
-from numad_py.sim import cost, held, replay, report, scenario
+from numad_py.sim import held, replay, report, scenario
 
 ROOT = Path(__file__).parents[1]
 HELD = ROOT / "sim" / "scenarios" / "held"
@@ -93,7 +93,8 @@ def played(path, seed, policies):
     """Yield each policy's name and its cells on one scenario, drawn with that seed."""
     drawn = held.read(path, seed)
     every = {"hold": Hold()} | {name: profiles.build(profiles.load(name)) for name in policies}
-    scores = replay.scores(scenario.ticks(drawn), every, cost.prices_for(drawn.header(path.stem)))
+    prices = scenario.prices(drawn, drawn.header(path.stem))
+    scores = replay.scores(scenario.ticks(drawn), every, prices)
     rows = {label: cells for label, *cells in report.rows(scores)}
     for number, name in enumerate(every):
         if name != "hold":

@@ -19,7 +19,7 @@ import numpy as np
 from numad_py.kernel import node_sysfs, numa_maps, proc_stat
 from numad_py.model import Mempolicy, PlacementSource, ProcessKey
 from numad_py.sense.placement import Reader
-from tests.vm.workloads import bind_memory
+from tests.vm.job_memory import bind_memory
 
 GIB = 1 << 30
 SIZE_BYTES = 4 * GIB

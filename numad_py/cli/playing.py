@@ -2,14 +2,15 @@
 
 """Play scenarios as they are written, and with each of their assumptions changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from numad_py import machines
 from numad_py.cli.progress import bar
 from numad_py.cli.replaying import Case, Conditions, Replayed, attempted
 from numad_py.profile import ProfileError
-from numad_py.sim import effects, pool, report, script
+from numad_py.sim import effects, pool, report, script, shipped
 from numad_py.sim.fitted import Variant, variants
 
 Play = tuple[Path, Variant]
@@ -29,7 +30,7 @@ def played(paths: Sequence[Path], under: Conditions, *, jobs: int, shown: bool) 
             ended[number] = came_to
             tell(1)
     parts = (ended[number] for number in range(len(cases)))
-    return [_noted([(variant, next(parts)) for _, variant in scenario]) for scenario in plays]
+    return [_noted([(variant, next(parts)) for _, variant in scenario], under) for scenario in plays]
 
 
 def _plays(path: Path) -> list[Play]:
@@ -42,14 +43,15 @@ def _case(play: Play, under: Conditions) -> Case:
     return Case(path, replace(under, history=under.history and not variant.assumption), variant.mapping)
 
 
-def _noted(plays: Sequence[tuple[Variant, CameTo]]) -> Replayed:
+def _noted(plays: Sequence[tuple[Variant, CameTo]], under: Conditions) -> Replayed:
     """Add to what a scenario came to how far that depends on its assumptions, and what was published."""
     (variant, written), *changed = plays
     if isinstance(written, ProfileError):
         raise written
-    published = script.scripted(variant.mapping, str(written.path)).published_effects
-    verdicts = effects.verdicts(published, report.values(written.scores))
-    notes = [
+    scripted = script.scripted(variant.mapping, str(written.path))
+    verdicts = effects.verdicts(scripted.published_effects, report.values(written.scores))
+    notes = [] if under.machine else list(_played_on(scripted.played_on))
+    notes += [
         f"not played: {variant.assumption}, {variant.factor - 1:+.0%}: {each}"
         for variant, each in changed
         if isinstance(each, ProfileError)
@@ -57,3 +59,11 @@ def _noted(plays: Sequence[tuple[Variant, CameTo]]) -> Replayed:
     runs = [written.scores, *(each.scores for _, each in changed if isinstance(each, Replayed))]
     ranges = report.ranges(runs) if changed else {}
     return replace(written, verdicts=verdicts, notes=tuple(notes), ranges=ranges)
+
+
+def _played_on(machine: str) -> Iterator[str]:
+    """Say which machine's costs a scenario has by itself, and what nobody knows of it."""
+    if machine:
+        ranges = machines.read(shipped.find("machines", machine)).ranges
+        middles = f"; of what nobody has published, {', '.join(ranges)}, the middle is used" if ranges else ""
+        yield f"played on {machine}{middles}"

@@ -2,7 +2,7 @@
 
 """Replay traces under policies, in as many processes as are wanted."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,17 +15,24 @@ from numad_py.policies.hold import Hold
 from numad_py.profile import ProfileError
 from numad_py.roles import Policy
 from numad_py.sim import cost, effects, pool, replay, scenario, script
+from numad_py.sim.baselines import BASELINES, Again
+from numad_py.sim.baselines.baseline import Baseline
 from numad_py.sim.history import Historian, History
 from numad_py.sim.score import Score
+from numad_py.sim.sight import Acuity
 
 # Each process that replays some of the policies decodes the trace again, and begins 0.4 s later: on two cores three
 # policies take a third less time than side by side on one, where that is some seconds.
 WORTH_SPLITTING_BYTES: Final = 4 << 20
 
+_PERFECT: Final = (
+    "\0"  # begins the name of a policy's twin that sees the machine as it is; no file has such a name
+)
+
 
 @dataclass(frozen=True)
 class Conditions:
-    """What everything is replayed with; ``settings`` are by the keys of ``--set``."""
+    """What everything is replayed with; ``settings`` are by the keys of ``--set``, ``seed`` is of what policies see."""
 
     policies: tuple[str, ...]
     machine: Path | None = None
@@ -34,6 +41,7 @@ class Conditions:
     lenient: bool = False
     history: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = Acuity.seed
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,14 @@ class Case:
     mapping: Mapping[str, Any] | None = None
 
 
-Begun = tuple[trace.Header, Iterator[Tick], cost.Prices]
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A case that is read: its ticks, what they cost there, and what reads them once more from the begin."""
+
+    header: trace.Header
+    ticks: Iterable[Tick]
+    prices: cost.Prices
+    again: Again
 
 
 @dataclass(frozen=True)
@@ -78,27 +93,54 @@ def begun(case: Case, passed: trace.Passed, tell: Callable[[int], None]) -> Begu
     under = case.under
     if case.mapping is None:
         header, ticks = trace.read(case.path, lenient=under.lenient, on_damage=passed, on_bytes=tell)
-    else:
-        written = script.scripted(case.mapping, str(case.path))
-        header, ticks = written.header(case.path.stem), scenario.ticks(written)
-    prices = cost.prices_for(header, under.machine, under.kernel)
-    return header, ticks, replace(prices, **settings.of_cost(under.settings))
+        prices = cost.prices_for(header, under.machine, under.kernel)
+        return Begun(
+            header,
+            ticks,
+            settings.priced(prices, under.settings),
+            lambda: trace.read(case.path, lenient=under.lenient)[1],
+        )
+    written = script.scripted(case.mapping, str(case.path))
+    header = written.header(case.path.stem)
+    prices = settings.priced(scenario.prices(written, header, under.machine, under.kernel), under.settings)
+    return Begun(header, scenario.ticks(written), prices, lambda: scenario.ticks(written))
 
 
 def replayed(case: Case, tell: Callable[[int], None]) -> Replayed:
     """Replay one case in this process."""
     passed = trace.Passed()
-    header, ticks, prices = begun(case, passed, tell)
-    policies = made(case.under.policies, case.under.settings)
-    historians = {name: Historian(prices) for name in policies if case.under.history}
+    case_begun = begun(case, passed, tell)
+    policies = made(case.under.policies, case.under.settings, case_begun)
+    twins = {
+        _PERFECT + name: policy
+        for name, policy in made(_sensing(policies), case.under.settings, case_begun).items()
+    }
+    historians = {name: Historian(case_begun.prices) for name in policies if case.under.history}
 
     def watch(turn: Mapping[str, Tick]) -> None:
         for name, historian in historians.items():
             historian.add(turn[name])
 
-    scores = replay.scores(ticks, policies, prices, deadline_s=case.under.deadline_s, watch=watch)
+    found = replay.scores(
+        case_begun.ticks,
+        policies | twins,
+        case_begun.prices,
+        deadline_s=case.under.deadline_s,
+        acuity=dict.fromkeys(policies, Acuity(case.under.seed)),
+        watch=watch,
+    )
+    scores = {name: _beside(found[name], found.get(_PERFECT + name)) for name in policies}
     histories = {name: historian.history for name, historian in historians.items()}
-    return Replayed(case.path, header, scores, passed, histories)
+    return Replayed(case.path, case_begun.header, scores, passed, histories)
+
+
+def _sensing(policies: Mapping[str, Policy]) -> list[str]:
+    """Name the policies that would see the machine through a sensor, and not as it is."""
+    return [name for name, policy in policies.items() if not isinstance(policy, Baseline | Hold)]
+
+
+def _beside(score: Score, perfect: Score | None) -> Score:
+    return replace(score, perfect_s=(perfect or score).modelled_s)
 
 
 def refuse_empty(path: Path, scores: Mapping[str, Score]) -> None:
@@ -115,14 +157,17 @@ def attempted(case: Case, tell: Callable[[int], None]) -> Replayed | ProfileErro
         return error
 
 
-def made(names: Iterable[str], changes: Mapping[str, Any]) -> dict[str, Policy]:
+def made(names: Iterable[str], changes: Mapping[str, Any], on: Begun) -> dict[str, Policy]:
     """Make the policies anew, for each trace has a memory of its own."""
-    return {
-        name: Hold()
-        if name == replay.BASELINE
-        else profiles.build(settings.changed(profiles.load(name), changes))
-        for name in names
-    }
+    return {name: _made(name, changes, on) for name in names}
+
+
+def _made(name: str, changes: Mapping[str, Any], on: Begun) -> Policy:
+    if name == replay.BASELINE:
+        return Hold()
+    if name in BASELINES:
+        return BASELINES[name](on.prices, on.again)
+    return profiles.build(settings.changed(profiles.load(name), changes))
 
 
 def traces(paths: Sequence[Path], under: Conditions, *, jobs: int, shown: bool) -> list[Replayed]:
@@ -160,9 +205,12 @@ def _together(parts: Sequence[Replayed], under: Conditions) -> Replayed:
     """Put the policies of one trace side by side again; only the baseline's group has asked the oracle."""
     scores = {name: score for part in parts for name, score in part.scores.items()}
     histories = {name: history for part in parts for name, history in part.histories.items()}
-    least_s = scores[replay.BASELINE].least_s
+    asked = scores[replay.BASELINE]
     return replace(
         parts[0],
-        scores={name: replace(scores[name], least_s=least_s) for name in under.policies},
+        scores={
+            name: replace(scores[name], least_s=asked.least_s, least_anywhere_s=asked.least_anywhere_s)
+            for name in under.policies
+        },
         histories={name: histories[name] for name in under.policies if under.history},
     )

@@ -49,6 +49,12 @@ def of_cost(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: getattr(from_mapping(CostModel, chosen, "--set"), key) for key in chosen}
 
 
+def priced(prices: cost.Prices, settings: Mapping[str, Any]) -> cost.Prices:
+    """Give prices with what is set of them, which then is known: it has no range any more."""
+    known = of_cost(settings)
+    return replace(prices, **known, ends=tuple(replace(each, **known) for each in prices.ends))
+
+
 def of_demand(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Give what is set of the cost model and of a scenario: all but policies."""
     return {key: value for key, value in settings.items() if key in COST_KEYS or _of_scenario(key)}

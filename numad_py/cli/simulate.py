@@ -22,6 +22,7 @@ from numad_py.cli.replaying import Conditions, Replayed
 from numad_py.profile import ProfileError
 from numad_py.sim import grid as grids
 from numad_py.sim import html_page, pool, replay, report, shipped
+from numad_py.sim.sight import Acuity
 
 Grid = list[dict[str, Any]]
 _CTRL_C: Final = 130  # as shells count: 128 and SIGINT
@@ -46,6 +47,7 @@ def simulate(  # noqa: PLR0913 - an argument for each option
     machine: options.Machine = None,
     kernel: options.Kernel = "",
     deadline_s: options.Deadline = replay.DEADLINE_S,
+    seed: options.Seed = Acuity.seed,
     sets: options.Sets = None,
     into: options.Into = None,
     jobs: options.Jobs = None,
@@ -76,6 +78,7 @@ def simulate(  # noqa: PLR0913 - an argument for each option
                 deadline_s,
                 lenient,
                 history=html is not None,
+                seed=seed,
             ),
             jobs or pool.usable_cpus(),
             as_json,

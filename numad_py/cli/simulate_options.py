@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from numad_py.sim import cost
+from numad_py.sim.baselines import BASELINES
 
 
 def _version(kernel: str) -> str:
@@ -33,7 +34,8 @@ Policies = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME|PROFILE",
-        help="A profile's name or file; may be given again. Default: default, interleave; with --set, those it names.",
+        help=f"A profile's name or file, or {', '.join(BASELINES)}; may be given again. "
+        "Default: default, interleave; with --set, those it names.",
     ),
 ]
 Machine = Annotated[
@@ -53,6 +55,9 @@ Kernel = Annotated[
 ]
 Deadline = Annotated[
     float, typer.Option("--deadline", metavar="SECONDS", min=0, help="How long moves of one turn may take.")
+]
+Seed = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Draws how late and how roughly policies see the machine.")
 ]
 Sets = Annotated[
     list[str] | None,

@@ -17,6 +17,7 @@ from numad_py.cli.progress import bar
 from numad_py.cli.replaying import Case, Conditions, begun, files, made, refuse_empty
 from numad_py.sim import pool, replay, report, results, script
 from numad_py.sim.score import Score
+from numad_py.sim.sight import Acuity
 from numad_py.trace import Passed
 
 Result = Mapping[str, Any]
@@ -92,12 +93,13 @@ def _batches(points: Sequence[_Point], jobs: int) -> Iterator[tuple[_Point, ...]
 def replayed_together(batch: Sequence[_Point], tell: Callable[[int], None]) -> list[dict[str, Score]]:
     """Replay points with the same demand side by side, beside one baseline."""
     first, under = batch[0].case, batch[0].case.under
-    policies = made([replay.BASELINE], {})
+    case = begun(first, Passed(), tell)
+    policies = made([replay.BASELINE], {}, case)
     for number, point in enumerate(batch):
-        moving = made(_moving(under.policies), point.case.under.settings)
+        moving = made(_moving(under.policies), point.case.under.settings, case)
         policies |= {f"{name} {number}": policy for name, policy in moving.items()}
-    _, ticks, prices = begun(first, Passed(), tell)
-    scores = replay.scores(ticks, policies, prices, deadline_s=under.deadline_s)
+    sight = dict.fromkeys(policies, Acuity(under.seed))
+    scores = replay.scores(case.ticks, policies, case.prices, deadline_s=under.deadline_s, acuity=sight)
     refuse_empty(first.path, scores)
     return [
         {name: scores[name if name == replay.BASELINE else f"{name} {number}"] for name in under.policies}

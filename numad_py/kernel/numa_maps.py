@@ -101,7 +101,7 @@ def read(pid: int, root: Path = Path("/")) -> bytes:
 
 
 def read_by_vma(pid: int, root: Path = Path("/")) -> bytes:
-    """Read it so that the mmap lock is let go of after each VMA that has pages; takes 2 µs a line more."""
+    """Read it so that the mmap lock is let go of after each VMA that has pages; takes 1 µs a line more."""
     # One read(2) is one hold of the lock, from m_start() to m_stop() in fs/proc/task_mmu.c, and seq_read_iter() in
     # fs/seq_file.c (v5.10 to v6.18) shows lines until it has what was asked for: of 4 KiB, some forty VMAs.
     numa_maps = os.open(f"{root}/proc/{pid}/numa_maps", os.O_RDONLY | os.O_CLOEXEC)

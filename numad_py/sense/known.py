@@ -85,7 +85,7 @@ class Known:
 
     def walk_s(self, now_s: float) -> float:
         """Give what a walk for its mempolicies would take, where one is due; else 0."""
-        if self.placement is None or self.placement.walk_s is None:
+        if self.placement is None:
             return 0.0
         age_s = now_s - self.walked_s
         untold = self.placement.untold_share > UNTOLD_SHARE or age_s >= LEARNT_S

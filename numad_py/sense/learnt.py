@@ -24,7 +24,7 @@ _UNTOLD = -1
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """What was said of VMAs, ascending by ``start``; the walk kept the process waiting for ``locked_s`` at most.
+    """What was said of VMAs, ascending by ``start``.
 
     The mempolicy of what is not in base pages is unknown: a sample tells nothing of its size.
     """
@@ -35,16 +35,13 @@ class Learnt:
     kind: Ints
     mempolicy: Ints
     mapmax: Ints
-    locked_s: float
 
     def among(self, vmas: Maps) -> "Learnt":
         """Give what is known of the VMAs that there are now; the rest is forgotten."""
         rows = self._rows(vmas.start, vmas.end, vmas.file)
         told = rows != _UNTOLD
         kind, mempolicy, mapmax = (column[rows[told]] for column in (self.kind, self.mempolicy, self.mapmax))
-        return Learnt(
-            vmas.start[told], vmas.end[told], vmas.file[told], kind, mempolicy, mapmax, self.locked_s
-        )
+        return Learnt(vmas.start[told], vmas.end[told], vmas.file[told], kind, mempolicy, mapmax)
 
     def tell(self, regions: Regions) -> tuple[Regions, float]:
         """Give regions with what is known of them, and the share of their pages of which nothing is."""
@@ -82,7 +79,7 @@ def _overlaid(column: Ints, rows: Ints, values: Ints) -> Ints:
     return column
 
 
-def learn(placed: NumaMaps, vmas: Maps, page_bytes: int, locked_s: float) -> Learnt:
+def learn(placed: NumaMaps, vmas: Maps, page_bytes: int) -> Learnt:
     """Join what numa_maps says with the ends of the VMAs, which maps has."""
     _, ours, theirs = np.intersect1d(placed.start, vmas.start, return_indices=True)
     base = placed.page_bytes[ours] == page_bytes
@@ -93,5 +90,4 @@ def learn(placed: NumaMaps, vmas: Maps, page_bytes: int, locked_s: float) -> Lea
         placed.kind[ours],
         np.where(base, placed.mempolicy[ours], Mempolicy.UNKNOWN),
         placed.mapmax[ours],
-        locked_s,
     )

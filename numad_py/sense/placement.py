@@ -38,8 +38,8 @@ class Placement:
 
     ``locked_s`` is the part of it for which, at most, the process could neither map nor unmap.
     ``vmas`` need not be read again while none has come or gone.
-    Of a sample, ``learnt`` tells the mempolicies, but for ``untold_share`` of the pages; a walk would take
-    ``walk_s``, or is not allowed. Of a walk that was allowed because of that, ``learnt`` is what it said.
+    Of a sample, ``learnt`` tells the mempolicies, but for ``untold_share`` of the pages; a walk for them takes
+    some ``walk_s``, or is not allowed and this is 0. Where that walk was made, ``learnt`` is what it said.
     """
 
     regions: Regions
@@ -51,7 +51,7 @@ class Placement:
     vmas: maps.Maps
     learnt: Learnt | None = None
     untold_share: float = 0.0
-    walk_s: float | None = None
+    walk_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Reader:
                 return self._counted(key, vmas, numa_maps.read)
             bound = small_pages()
             walked_pages = resident_pages if bound is None else min(bound, resident_pages)
-            if walk and self._walk_s(self._vmas(key), walked_pages) is not None:
-                return self._counted(key, None, numa_maps.read_by_vma, learns=True)
+            if walk and (walk_s := self._walk_s(self._vmas(key), walked_pages)):
+                return self._counted(key, None, numa_maps.read_by_vma, walk_s)
             return self._sampled(key, resident_pages, walked_pages, vmas, learnt)
         except Malformed as error:
             return error
@@ -100,8 +100,7 @@ class Reader:
         key: ProcessKey,
         vmas: maps.Maps | None,
         read: Callable[[int, Path], bytes],
-        *,
-        learns: bool = False,
+        walk_s: float = 0.0,
     ) -> Placement:
         began_s = time.thread_time()
         status = proc_status.read(key.pid, self.root)
@@ -112,9 +111,10 @@ class Reader:
         if vmas is None or not np.isin(placed.start, vmas.start).all():
             vmas = self._vmas(key)
         regions = numa_maps.regions(placed, vmas.start, vmas.end)
-        learnt = learn(placed, vmas, self.topology.page_bytes, locked_s) if learns else None
+        learnt = learn(placed, vmas, self.topology.page_bytes) if walk_s else None
         took_s = time.thread_time() - began_s
-        return Placement(regions, status, PlacementSource.NUMA_MAPS, 0.0, took_s, locked_s, vmas, learnt)
+        source = PlacementSource.NUMA_MAPS
+        return Placement(regions, status, source, 0.0, took_s, locked_s, vmas, learnt, walk_s=walk_s)
 
     def _sampled(
         self,
@@ -158,12 +158,12 @@ class Reader:
         vmas = self._vmas(key)
         return vmas, self._estimate(key, vmas, resident_pages, walked_pages)
 
-    def _walk_s(self, vmas: maps.Maps, walked_pages: int) -> float | None:
-        """Estimate how long a walk for the mempolicies takes; None where it is not needed or not allowed."""
+    def _walk_s(self, vmas: maps.Maps, walked_pages: int) -> float:
+        """Estimate how long a walk for the mempolicies takes; 0 where it is not needed or not allowed."""
         needed = self.sampled_mempolicy is Mempolicy.UNKNOWN
         longest_s = min(int(self._pages(vmas).max(initial=0)), walked_pages) * PTE_WALK_S
         whole_s = walked_pages * PTE_WALK_S
-        return whole_s if needed and longest_s <= self.first_walk_s and whole_s <= WHOLE_WALK_S else None
+        return whole_s if needed and longest_s <= self.first_walk_s and whole_s <= WHOLE_WALK_S else 0.0
 
     def _pages(self, vmas: maps.Maps) -> Ints:
         """Give how many pages each VMA has room for that can be read."""

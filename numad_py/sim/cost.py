@@ -137,6 +137,17 @@ class Prices:
         """Give these prices with others for moving pages."""
         return replace(self, move_ns=move_ns, ends=tuple(each.moving_for(move_ns) for each in self.ends))
 
+    def for_work(self, memory_share: float | None, parallel_accesses: float | None) -> "Prices":
+        """Give these prices for jobs of which that much is known; None leaves what the machine file, or a guess, says."""
+        if memory_share is None and parallel_accesses is None:
+            return self
+        return replace(
+            self,
+            memory_share=self.memory_share if memory_share is None else memory_share,
+            parallel_accesses=self.parallel_accesses if parallel_accesses is None else parallel_accesses,
+            ends=tuple(each.for_work(memory_share, parallel_accesses) for each in self.ends),
+        )
+
     @property
     def accesses_per_cpu_s(self) -> float:
         """Accesses of memory in one CPU second with all memory local and idle: time waited / latency, for each at once."""

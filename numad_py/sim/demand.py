@@ -94,8 +94,13 @@ class EveryoneElse:
         self._base = np.stack([memory.total_bytes - memory.free_bytes, memory.anon_bytes])
 
     def leave_out(self, first_by_node: Ints) -> None:
-        """Take away what turned out to be a job's: memory that was in use before its process was seen."""
-        self._base = np.maximum(self._base - first_by_node, 0)
+        """Take away what turned out to be a job's: memory that was in use before its process was seen.
+
+        Where less was in use than it has, it came after the first tick; an anonymised trace does not tell.
+        """
+        left = self._base - first_by_node
+        if (left[0] >= 0).all():
+            self._base = np.maximum(left, 0)
 
     def by_node(self, memory: NodeMemory, jobs_bytes: Ints) -> Ints:
         """Give all use, and anonymous use alone: shape (2, nodes). ``jobs_bytes`` are the jobs' sums of both."""

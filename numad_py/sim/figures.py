@@ -14,7 +14,8 @@ from numad_py.profile import ProfileError
 WHOLE: Final = frozenset({"cpus", "processes", "memory_mb", "file_mb"})
 SCALABLE: Final = WHOLE | {
     *("cores", "mb", "mb_per_s"),
-    *("at_s", "until_s", "lives_s", "apart_s", "length_s"),
+    *("at_s", "until_s", "lives_s", "apart_s", "repeat_s", "investigated_s", "length_s"),
+    *("memory_share", "parallel_accesses"),
 }
 """Amounts: other numbers are sizes of pages, distances and node ids, of which a fifth more means nothing."""
 

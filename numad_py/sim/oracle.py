@@ -51,9 +51,15 @@ class Oracle:
         self._time_s: float | None = None
         self._spent_s = self._spent_anywhere_s = 0.0
 
-    def modelled_s(self, *, tasks: bool) -> float:
-        """Give the bound on ``Score.modelled_s`` so far, of policies that move threads or of those that do not."""
-        return self._spent_anywhere_s if tasks else self._spent_s
+    @property
+    def modelled_s(self) -> float:
+        """The bound on ``Score.modelled_s`` so far."""
+        return self._spent_s
+
+    @property
+    def anywhere_s(self) -> float:
+        """The same, of policies that may move threads, too."""
+        return self._spent_anywhere_s
 
     def add(self, tick: Tick) -> None:
         """Take in one look."""

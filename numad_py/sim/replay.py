@@ -2,12 +2,14 @@
 
 """Replay one trace under any number of policies, side by side, in one pass."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 from numad_py import loop
-from numad_py.model import Tick
+from numad_py.model import ProcessKey, Tick
 from numad_py.roles import Policy
+from numad_py.sim.baselines.baseline import Baseline
 from numad_py.sim.cost import Prices
 from numad_py.sim.demand import Recording
 from numad_py.sim.machine import ReplayedMachine
@@ -17,6 +19,16 @@ from numad_py.sim.sight import Acuity
 
 BASELINE = "hold"  # which moves nothing
 DEADLINE_S = 0.5  # of moving in one tick
+PERFECT: Final[Mapping[str, Acuity]] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """What a policy's moves cost, how long those of one tick may take, and how well it sees."""
+
+    prices: Prices
+    deadline_s: float
+    acuity: Acuity | None
 
 
 def replay(
@@ -25,18 +37,16 @@ def replay(
     prices: Prices,
     *,
     deadline_s: float = DEADLINE_S,
-    acuity: Acuity | None = None,
+    acuity: Mapping[str, Acuity] = PERFECT,
 ) -> Iterator[Mapping[str, Tick]]:
     """Yield for every recorded tick what each policy's own turn of the loop came to.
 
-    All policies share each decoded tick, and what it demands. They see the machine as well as ``acuity`` lets them,
-    without it as it is; what is yielded tells how it is.
+    All policies share each decoded tick, and what it demands. They see the machine as well as their ``acuity`` lets
+    them, without one as it is; what is yielded tells how it is.
     """
     recording = Recording()
     loops = {
-        name: _loop(
-            ReplayedMachine(recording, prices, profile=name, deadline_s=deadline_s, acuity=acuity), policy
-        )
+        name: _loop(_machine(recording, name, policy, _Limits(prices, deadline_s, acuity.get(name))), policy)
         for name, policy in policies.items()
     }
     for tick in recorded:
@@ -51,7 +61,7 @@ def scores(
     prices: Prices,
     *,
     deadline_s: float = DEADLINE_S,
-    acuity: Acuity | None = None,
+    acuity: Mapping[str, Acuity] = PERFECT,
     watch: Callable[[Mapping[str, Tick]], None] | None = None,
 ) -> dict[str, Score]:
     """Replay a trace to its end and give each policy's figures; ``watch`` sees every turn, too.
@@ -61,7 +71,7 @@ def scores(
     scorers, oracle = {name: Scorer(prices) for name in policies}, Oracle(prices)
     for turn in replay(recorded, policies, prices, deadline_s=deadline_s, acuity=acuity):
         for name, tick in turn.items():
-            scorers[name].add(tick)
+            scorers[name].add(tick, _stalled_s(policies[name]))
         if BASELINE in turn:
             oracle.add(turn[BASELINE])
         if watch:
@@ -70,11 +80,25 @@ def scores(
     if BASELINE not in policies:
         return found
     return {
-        name: dataclasses.replace(score, least_s=oracle.modelled_s(tasks=score.task_moves > 0))
+        name: replace(score, least_s=oracle.modelled_s, least_anywhere_s=oracle.anywhere_s)
         for name, score in found.items()
     }
 
 
+def _machine(recording: Recording, name: str, policy: Policy, within: _Limits) -> ReplayedMachine:
+    """Give a machine of its own to a policy; a baseline has no daemon's sight and no daemon's deadline."""
+    if isinstance(policy, Baseline):
+        prices = within.prices if policy.call_ns is None else replace(within.prices, call_ns=policy.call_ns)
+        within = _Limits(prices, policy.deadline_s, None)
+    return ReplayedMachine(
+        recording, within.prices, profile=name, deadline_s=within.deadline_s, acuity=within.acuity
+    )
+
+
 def _loop(machine: ReplayedMachine, policy: Policy) -> Iterator[Tick]:
     for tick in loop.ticks(machine, policy, machine, machine, period_s=0.0):  # the recording keeps the time
-        yield dataclasses.replace(tick, snapshot=machine.truth)
+        yield replace(tick, snapshot=machine.truth)
+
+
+def _stalled_s(policy: Policy) -> Mapping[ProcessKey, float]:
+    return policy.stalled_s if isinstance(policy, Baseline) else {}

@@ -14,8 +14,9 @@ from numad_py.sim.timeline import halved, sparkline
 
 OVER_TIME: Final = "local over time"
 HEADLINE: Final = "modelled time / hold"
+AT_MOST: Final = "  at the most"
 TIME: Final = "time / hold"
-FITTED: Final = "fitted figures ±20 %"
+FITTED: Final = "  fitted figures ±20 %"
 WORTH_NAMING_SHARE: Final = 1e-6  # of modelled time, below which nothing could be gained
 DIGITS: Final = 9  # significant ones: enough to compare, and the same on every machine
 CAPTION: Final = (
@@ -25,6 +26,7 @@ CAPTION: Final = (
 )
 
 _ROOMY: Final = 3  # policies that fit a terminal of 80 columns beside sparklines of full length
+_FITTING: Final = 5  # that fit at all
 
 _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "local at the end": lambda score, _: _share(score.local_share_end),
@@ -34,7 +36,8 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
     HEADLINE: lambda score, hold: _ratio(time_to_baseline(score, hold)),
     "  at the least": lambda score, hold: _ratio(_at_an_end(score, hold, min)),
-    "  at the most": lambda score, hold: _ratio(_at_an_end(score, hold, max)),
+    AT_MOST: lambda score, hold: _ratio(_at_an_end(score, hold, max)),
+    "  with perfect sight": lambda score, hold: _ratio(perfect_to_baseline(score, hold)),
     "time of jobs / hold": lambda score, hold: _ratio(mean_job_ratio(score, hold)),
     "slowest job / hold": lambda score, hold: _ratio(worst_job_ratio(score, hold)),
     "of the possible gain": lambda score, hold: _share(gained_share(score, hold)),
@@ -49,6 +52,7 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
 
 BRIEF: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     TIME: lambda values: _ratio(values["modelled_time_to_hold"]),
+    "slowest job / hold": lambda values: _ratio(values["worst_job_to_hold"]),
     "of the gain": lambda values: _share(values["gained_share"]),
     "local at the end": lambda values: _share(values["local_share_end"]),
     "moved, MB": lambda values: f"{values['moved_bytes'] / 2**20:,.0f}",
@@ -59,6 +63,13 @@ BRIEF: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 def time_to_baseline(score: Score, baseline: Score) -> float | None:
     """Give modelled time as a multiple of the baseline's; None where that is 0."""
     return score.modelled_s / baseline.modelled_s if baseline.modelled_s else None
+
+
+def perfect_to_baseline(score: Score, baseline: Score) -> float | None:
+    """Give the same for a policy that sees the machine as it is; None where that was not tried."""
+    if score.perfect_s is None or not baseline.modelled_s:
+        return None
+    return score.perfect_s / baseline.modelled_s
 
 
 def mean_job_ratio(score: Score, baseline: Score) -> float | None:
@@ -91,7 +102,8 @@ def _at_an_end(score: Score, baseline: Score, which: Callable[..., float | None]
 
 def gained_share(score: Score, baseline: Score) -> float | None:
     """Give the part that was gained of what an oracle would have; None where there was nothing to gain."""
-    to_gain_s = baseline.modelled_s - baseline.least_s if baseline.least_s is not None else 0.0
+    least_s = baseline.least_anywhere_s if score.task_moves else baseline.least_s
+    to_gain_s = baseline.modelled_s - least_s if least_s is not None else 0.0
     if to_gain_s <= WORTH_NAMING_SHARE * baseline.modelled_s:
         return None
     return (baseline.modelled_s - score.modelled_s) / to_gain_s
@@ -126,12 +138,24 @@ def table(
         ranked = {name: replace(score, timeline=halved(score.timeline)) for name, score in ranked.items()}
     drawn = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
     drawn.add_column("policy", no_wrap=True)
+    if len(ranked) > _FITTING:
+        return _brief(drawn, ranked, ranges or {})
     for name in ranked:
         drawn.add_column(name, justify="right", overflow="fold")
     for row in rows(ranked):
         drawn.add_row(*row)
-        if row[0] == HEADLINE and ranges:
+        if row[0] == AT_MOST and ranges:
             drawn.add_row(FITTED, *("{:.3f}–{:.3f}".format(*ranges[name]) for name in ranked))
+    return drawn
+
+
+def _brief(drawn: Table, ranked: Mapping[str, Score], ranges: Mapping[str, tuple[float, float]]) -> Table:
+    """Lay out one row per policy, with as many figures as fit."""
+    for label in (*BRIEF, *([FITTED] if ranges else [])):
+        drawn.add_column(label, justify="right")
+    for name, figures in values(ranked).items():
+        fitted = ["{:.3f}–{:.3f}".format(*ranges[name])] if ranges else []
+        drawn.add_row(name, *(cell(figures) for cell in BRIEF.values()), *fitted)
     return drawn
 
 
@@ -145,6 +169,7 @@ def values(scores: Mapping[str, Score]) -> dict[str, Any]:
                 "worst_settle_s": score.worst_settle_s,
                 "modelled_time_to_hold": time_to_baseline(score, scores[BASELINE]),
                 "modelled_ends_to_hold": ends_to_baseline(score, scores[BASELINE]),
+                "perfect_to_hold": perfect_to_baseline(score, scores[BASELINE]),
                 "mean_job_to_hold": mean_job_ratio(score, scores[BASELINE]),
                 "worst_job_to_hold": worst_job_ratio(score, scores[BASELINE]),
                 "gained_share": gained_share(score, scores[BASELINE]),

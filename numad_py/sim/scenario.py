@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from numad_py.model import (
+    Accesses,
     Job,
     Mempolicy,
     NodeMemory,
@@ -32,10 +33,11 @@ from numad_py.model import (
     Tick,
 )
 from numad_py.profile import ProfileError
+from numad_py.sim import cost, touched
 from numad_py.sim.script import MB, Group, Machine, Memory, Scenario, ScriptedJob, read
 from numad_py.sim.shipped import find
 from numad_py.topology import Bools, Floats, Ints, Topology
-from numad_py.trace import Writer
+from numad_py.trace import Header, Writer
 
 FIRST_PID: Final = 1000
 USER_HZ: Final = 100  # start times are in its clock ticks
@@ -43,22 +45,43 @@ KERNEL_MB: Final = 200  # of each node, in use by nobody else
 WATERMARK_MB: Final = 16
 DIRTY_MB: Final = 2
 _APART_BYTES: Final = 1 << 40  # from one region's start to the next one's
+# A page that a device holds (cudaHostRegister, RDMA, io_uring) never moves: mm/migrate.c, folio_migrate_mapping(), v6.12,
+# answers EAGAIN while there are more references than mappings explain. No trace tells that. What a trace can tell and no
+# move gets past is that others map a page: so pinned memory is taken to be mapped by one more process.
+PINNED_MAPMAX: Final = 2
 _LEAST_BUSY_PERCENT: Final = 95  # of its core, that a thread uses: clocks and counts are never round
+
+
+def prices(scenario: Scenario, header: Header, machine: Path | None = None, kernel: str = "") -> cost.Prices:
+    """Give what a scenario costs on the machine that is asked for, else on the one that it names.
+
+    Raises ProfileError where there is none by that name, or it has another number of nodes.
+    """
+    named = find("machines", scenario.played_on) if scenario.played_on else None
+    costs = cost.prices_for(header, machine or named, kernel)
+    return costs.for_work(scenario.memory_share, scenario.parallel_accesses)
 
 
 def ticks(scenario: Scenario) -> Iterator[Tick]:
     """Yield the same ticks every time; raise ProfileError where a node cannot hold what it is to hold."""
     random = Random(scenario.seed)  # noqa: S311 - noise, not a secret
     cast = list(_cast(scenario.jobs))
-    on = scenario.machine.topology
+    on, gpus = scenario.machine.topology, scenario.machine.gpu_addresses
     for number in range(round(scenario.length_s / scenario.every_s)):
         time_s = number * scenario.every_s
         alive = [actor for actor in cast if actor.lives(time_s)]
         processes: dict[int, list[Process]] = {job: [] for job in range(1, len(scenario.jobs) + 1)}
         for actor in alive:
-            processes[actor.job].append(actor.process(time_s, scenario.every_s, on, random))
+            processes[actor.job].append(actor.process(time_s, scenario.every_s, on, gpus, random))
         jobs = tuple(
-            Job(number, f"/training.slice/{job.name}.scope", "hold", tuple(processes[number]), None)
+            Job(
+                number,
+                f"/training.slice/{job.name}.scope",
+                "hold",
+                tuple(processes[number]),
+                None,
+                barrier=job.barrier,
+            )
             for number, job in enumerate(scenario.jobs, 1)
         )
         memory = _memory(scenario.machine, [(actor.regions, actor.counted) for actor in alive])
@@ -84,26 +107,39 @@ class _Actor:
         self._key = ProcessKey(FIRST_PID + number, max(int(self._start_s * USER_HZ), number))
         self._mb = np.array([each.mb for each in group.memory], np.float64)
         self.regions = _regions(group.memory, self._mb)
+        self._untold = group.investigated_s
 
     def lives(self, time_s: float) -> bool:
         """Say whether it has begun and not ended."""
         lives_s = self._group.lives_s
         return time_s >= self._start_s and (lives_s is None or time_s < self._start_s + lives_s)
 
-    def process(self, time_s: float, every_s: float, on: Topology, random: Random) -> Process:
+    def process(
+        self, time_s: float, every_s: float, on: Topology, gpus: Sequence[str], random: Random
+    ) -> Process:
         """Live until then."""
-        age_s = time_s - self._start_s
-        cores = self._group.phase(age_s).cores
+        group, age_s = self._group, time_s - self._start_s
+        cores = group.phase(age_s).cores
         self._grow(age_s, every_s, cores)
-        allowed = self._group.nodes_allowed
+        threads = self._threads(cores, every_s, on, random)
         return Process(
             key=self._key,
             comm="python3",
-            nodes_allowed=on.node_ids if allowed is None else allowed,
-            threads=self._threads(cores, every_s, on, random),
+            nodes_allowed=on.node_ids if group.nodes_allowed is None else group.nodes_allowed,
+            threads=threads,
             regions=self.regions,
             placement_age_s=0.0,
+            gpus=tuple(gpus[number] for number in group.gpus),
+            accesses=self._told(age_s, every_s, threads, on),
         )
+
+    def _told(self, age_s: float, every_s: float, threads: Threads, on: Topology) -> Accesses | None:
+        """Give what an investigation tells, once, when it is due."""
+        if self._untold is None or age_s < self._untold:
+            return None
+        accesses = touched.accesses(self._group.memory, self.regions, threads, on, every_s)
+        self._untold = None if accesses else self._untold
+        return accesses
 
     def _grow(self, age_s: float, every_s: float, cores: tuple[float, ...]) -> None:
         grown_mb = [
@@ -151,10 +187,14 @@ def _regions(memory: Sequence[Memory], mb: Floats) -> Regions:
         page_bytes=page_bytes,
         kind=np.array([RegionKind[each.kind.upper()] for each in memory], np.int64),
         mempolicy=np.array([Mempolicy[each.mempolicy.upper()] for each in memory], np.int64),
-        mapmax=np.array([each.mapped_by for each in memory], np.int64),
+        mapmax=np.array([_mapmax(each) for each in memory], np.int64),
         anon_pages=np.where(file, 0, held),
         pages=pages,
     )
+
+
+def _mapmax(memory: Memory) -> int:
+    return max(memory.mapped_by, PINNED_MAPMAX) if memory.pinned else memory.mapped_by
 
 
 def _memory(machine: Machine, held: Sequence[tuple[Regions, Bools]]) -> NodeMemory:

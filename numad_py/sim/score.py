@@ -30,6 +30,7 @@ from numad_py.topology import Floats, Topology
 
 SETTLED_SHARE: Final = 0.95
 TIMELINE_POINTS: Final = 16
+_NO_STALLS: Final[Mapping[ProcessKey, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Score:
     `SETTLED_SHARE` was local for good; None for never. A job without memory, or that never ran, has none.
     ``job_s`` is by job how long its recorded work takes.
     ``modelled_ends_s`` are what ``modelled_s`` is at the ends of what nobody knows.
-    ``least_s`` is what ``modelled_s`` could have been at the least, as far as an oracle was asked.
+    ``least_s`` is what ``modelled_s`` could have been at the least, as far as an oracle was asked, and
+    ``least_anywhere_s`` the same if threads may be moved too. ``perfect_s`` is ``modelled_s`` of the same policy where it
+    sees the machine as it is.
     """
 
     ticks: int
@@ -69,6 +72,8 @@ class Score:
     job_s: Mapping[str, float]
     timeline: tuple[float | None, ...]
     least_s: float | None = None
+    least_anywhere_s: float | None = None
+    perfect_s: float | None = None
 
     @property
     def remote_access_share(self) -> float | None:
@@ -145,8 +150,8 @@ class Scorer:
         self._time_s: float | None = None
         self._local_share: float | None = None
 
-    def add(self, tick: Tick) -> None:
-        """Take one tick into the score."""
+    def add(self, tick: Tick, stalled_s: Mapping[ProcessKey, float] = _NO_STALLS) -> None:
+        """Take one tick into the score; ``stalled_s`` is what its policy cost processes besides moving."""
         time_s = tick.snapshot.time_s
         elapsed_s = 0.0 if self._time_s is None else time_s - self._time_s
         self._time_s = time_s
@@ -155,7 +160,8 @@ class Scorer:
         use = self._users.look(tick.snapshot)
         slower = self._add_accesses(use, tick.snapshot.topology, elapsed_s)
         self._add_local_share(tick.snapshot, use, elapsed_s)
-        blocked_s = self._add_moves(tick, use, elapsed_s)
+        blocked_s = self._add_moves(tick, use, elapsed_s) + _by_process(tick.snapshot, stalled_s)
+        self._sums.blocked_s += float(blocked_s.sum())
         self._job_times.add(tick.snapshot, slower, blocked_s, elapsed_s)
 
     @property
@@ -244,8 +250,11 @@ class Scorer:
         sums.task_moves += len(tick.plan.task_moves)
         sums.held += len(tick.plan.held)
         sums.held_bytes += sum(held.bytes for held in tick.plan.held)
-        sums.blocked_s += float(blocked_s.sum())
         return blocked_s
+
+
+def _by_process(snapshot: Snapshot, seconds: Mapping[ProcessKey, float]) -> Floats:
+    return np.array([seconds.get(process.key, 0.0) for process in snapshot.processes], np.float64)
 
 
 def _row_of(snapshot: Snapshot) -> dict[ProcessKey, int]:

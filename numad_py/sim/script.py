@@ -2,7 +2,7 @@
 
 """What a scenario's file says: a machine, jobs, and where every figure comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -15,7 +15,7 @@ import numpy as np
 from numad_py.machines import Figure
 from numad_py.profile import ProfileError, from_mapping, load_yaml
 from numad_py.sim import figures
-from numad_py.topology import Node, Topology
+from numad_py.topology import CpuGroups, Device, DeviceKind, Node, Topology
 from numad_py.trace import Header
 
 MB: Final = 1 << 20
@@ -66,12 +66,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class Machine:
-    """By node: CPUs and MB = 2^20 bytes of memory, of which ``file_mb`` are page cache."""
+    """By node: CPUs and MB = 2^20 bytes of memory, of which ``file_mb`` are page cache; ``gpus`` has each GPU's node."""
 
     cpus: tuple[int, ...]
     memory_mb: tuple[int, ...]
     file_mb: tuple[int, ...]
     distances: tuple[tuple[int, ...], ...]
+    threads_per_core: int = 1
+    gpus: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         sides = (self.memory_mb, self.file_mb, self.distances, *self.distances)
@@ -79,16 +81,42 @@ class Machine:
             raise ValueError("cpus: as many figures as every other list of the machine has are needed")
         if not self.cpus or not all(mb > 0 for mb in self.memory_mb):
             raise ValueError("memory_mb: every node needs memory")
+        if self.threads_per_core < 1 or any(count % self.threads_per_core for count in self.cpus):
+            raise ValueError("threads_per_core: at least 1, and the CPUs of every node are whole cores")
+        if not all(0 <= node < len(self.cpus) for node in self.gpus):
+            raise ValueError("gpus: each hangs on a node, counted from 0")
 
     @cached_property
     def topology(self) -> Topology:
-        """The machine as a daemon would see it; its CPUs are numbered through."""
+        """The machine as a daemon would see it; its CPUs are numbered through, each node's siblings after its cores."""
         first = [0, *accumulate(self.cpus)]
         nodes = (
             Node(node, tuple(range(first[node], first[node] + count)), mb * MB)
             for node, (count, mb) in enumerate(zip(self.cpus, self.memory_mb, strict=True))
         )
-        return Topology(tuple(nodes), self.distances, PAGE_BYTES)
+        devices = (
+            Device(address, DeviceKind.GPU, node)
+            for address, node in zip(self.gpu_addresses, self.gpus, strict=True)
+        )
+        return Topology(
+            tuple(nodes), self.distances, PAGE_BYTES, cores=self._cores(first), devices=tuple(devices)
+        )
+
+    @cached_property
+    def gpu_addresses(self) -> tuple[str, ...]:
+        """PCI addresses, ascending."""
+        return tuple(f"0000:{number:02x}:00.0" for number in range(1, len(self.gpus) + 1))
+
+    def _cores(self, first: Sequence[int]) -> CpuGroups:
+        """Pair siblings as Linux numbers them, half a node apart; without any, cores are not told."""
+        if self.threads_per_core == 1:
+            return ()
+        counts = [count // self.threads_per_core for count in self.cpus]
+        return tuple(
+            tuple(cpu + sibling * count for sibling in range(self.threads_per_core))
+            for start, count in zip(first, counts, strict=False)
+            for cpu in range(start, start + count)
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +138,12 @@ class Growth:
 
 @dataclass(frozen=True)
 class Memory:
-    """One region: the MB of each node that it holds at first. ``mapped_by`` so many processes, which share its pages."""
+    """One region: the MB of each node that it holds at first. ``mapped_by`` so many processes, which share its pages.
+
+    ``pinned`` pages stay where they are, since a device holds them. ``touched_by`` cuts the region into parts of the
+    same length, and says of each how often threads on each node touch an MB of it, beside other memory of the group;
+    without it that is once.
+    """
 
     mb: tuple[float, ...]
     kind: Literal["anon", "heap", "stack", "file"] = "anon"
@@ -118,17 +151,25 @@ class Memory:
     page_kb: int = 4
     mapped_by: int = 1
     grows: tuple[Growth, ...] = ()
+    pinned: bool = False
+    touched_by: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.page_kb < 1 or self.mapped_by < 1:
             raise ValueError("page_kb: it and mapped_by are at least 1")
         if any(mb < 0 for mb in self.mb):
             raise ValueError("mb: none is below 0")
+        if any(often < 0 for part in self.touched_by for often in part):
+            raise ValueError("touched_by: nothing is touched less often than never")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Processes of one job that are alike; each begins ``apart_s`` after the one before, and lives ``lives_s``."""
+    """Processes of one job that are alike; each begins ``apart_s`` after the one before, and lives ``lives_s``.
+
+    Phases begin anew every ``repeat_s``. ``gpus`` are numbers of the machine's GPUs, from 0. At ``investigated_s`` of
+    its life, or when it runs next, an investigation tells who touches what.
+    """
 
     run: tuple[Phase, ...]
     memory: tuple[Memory, ...]
@@ -136,31 +177,42 @@ class Group:
     apart_s: float = 0.0
     lives_s: float | None = None
     nodes_allowed: tuple[int, ...] | None = None
+    repeat_s: float | None = None
+    gpus: tuple[int, ...] = ()
+    investigated_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.run or self.run[0].at_s != 0:
             raise ValueError("run: the first phase begins at_s: 0")
         if [phase.at_s for phase in self.run] != sorted({phase.at_s for phase in self.run}):
             raise ValueError("run: each phase begins after the one before")
+        if self.repeat_s is not None and self.repeat_s <= self.run[-1].at_s:
+            raise ValueError("repeat_s: the last phase begins before it")
+        if (self.investigated_s is None) == any(memory.touched_by for memory in self.memory):
+            raise ValueError("investigated_s: it and touched_by of a memory go together")
 
     def phase(self, age_s: float) -> Phase:
         """Give what a process of that age does."""
+        age_s = age_s % self.repeat_s if self.repeat_s else age_s
         return next(phase for phase in reversed(self.run) if phase.at_s <= age_s)
 
 
 @dataclass(frozen=True)
 class ScriptedJob:
-    """One job by name, and what runs in it."""
+    """One job by name, and what runs in it; with a ``barrier`` its processes wait for each other at every step."""
 
     name: str
     groups: tuple[Group, ...]
+    barrier: bool = False
 
 
 @dataclass(frozen=True)
 class Scenario:
     """``published`` tells what was seen, where, and how large the effect was.
 
-    ``split`` says whether policies may be tuned on it, or only an evaluation reads it.
+    ``split`` says whether policies may be tuned on it, or only an evaluation reads it. ``played_on`` names the machine
+    file whose costs count where nobody asks for others; ``memory_share`` and ``parallel_accesses`` are the jobs' own,
+    whatever a machine file takes them for.
     """
 
     about: str
@@ -173,17 +225,30 @@ class Scenario:
     length_s: float = 120.0
     every_s: float = 1.0
     seed: int = 1
+    played_on: str = ""
+    memory_share: float | None = None
+    parallel_accesses: float | None = None
 
     def __post_init__(self) -> None:
-        nodes = len(self.machine.cpus)
         if self.length_s < self.every_s or self.every_s <= 0:
             raise ValueError("length_s: at least one look is needed")
+        if not 0 <= (self.memory_share or 0) <= 1:
+            raise ValueError("memory_share: a share is between 0 and 1")
+        if self.parallel_accesses is not None and self.parallel_accesses <= 0:
+            raise ValueError("parallel_accesses: more than 0 are needed")
         for name, group in ((job.name, group) for job in self.jobs for group in job.groups):
-            cores = [phase.cores for phase in group.run]
-            if any(len(each) != nodes for each in (*cores, *(memory.mb for memory in group.memory))):
-                raise ValueError(f"jobs: {name}: a figure for each of the {nodes} nodes is needed")
-            if (np.array(cores) > self.machine.cpus).any():
-                raise ValueError(f"jobs: {name}: a process runs on more cores than a node has")
+            self._check(name, group)
+
+    def _check(self, name: str, group: Group) -> None:
+        nodes = len(self.machine.cpus)
+        cores = [phase.cores for phase in group.run]
+        touched = [part for memory in group.memory for part in memory.touched_by]
+        if any(len(each) != nodes for each in (*cores, *touched, *(memory.mb for memory in group.memory))):
+            raise ValueError(f"jobs: {name}: a figure for each of the {nodes} nodes is needed")
+        if (np.array(cores) > self.machine.cpus).any():
+            raise ValueError(f"jobs: {name}: a process runs on more cores than a node has")
+        if not all(0 <= gpu < len(self.machine.gpus) for gpu in group.gpus):
+            raise ValueError(f"jobs: {name}: a GPU is one of the machine's gpus, counted from 0")
 
     def header(self, name: str) -> Header:
         """Give the head of its trace."""

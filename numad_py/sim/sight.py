@@ -5,7 +5,7 @@
 Problem: a policy that is shown the true state of everything at every look is better than it will ever be in life.
 
 Primitive: of each process the sensor knows what it read last. It reads again when something changed, not sooner than its
-budget and the process's rest allow; what is too large to be walked it samples, and knows mempolicies only from one walk.
+budget and the process's rest allow; what is too large to be walked it samples, and of what is larger still it knows no mempolicies.
 
 Application: between a `ReplayedMachine` and its policy; scores are of the true state. Draws come from the seed and the
 process alone, so that all policies are shown alike what is alike.
@@ -41,9 +41,8 @@ class Acuity:
 
     ``first_s`` is how long nothing is known of a new process; ``changed_s`` how old a placement gets that is known to
     have changed, and ``cpu_s`` the CPU time of who runs. Walking a page takes ``walk_s``; a process is kept from its
-    memory for ``locked_share`` of the time at most, and sampled where a walk takes longer than ``longest_walk_s``.
-    Of a sample of ``sampled_pages`` mempolicies are known where one walk took no longer than ``first_walk_s``, and
-    ``whole_walk_s`` for all VMAs, or where ``assume_default_mempolicy`` says that there are none.
+    memory for ``locked_share`` of the time at most, and sampled where a walk takes longer than ``longest_walk_s``, with
+    ``sampled_pages``. Of a sample mempolicies are known where a first walk took no longer than ``first_walk_s``.
     """
 
     seed: int = 1
@@ -53,10 +52,8 @@ class Acuity:
     walk_s: float = 55e-9
     locked_share: float = 0.0005
     longest_walk_s: float = 5e-3
-    first_walk_s: float = 0.1
-    whole_walk_s: float = 0.5
     sampled_pages: int = 512
-    assume_default_mempolicy: bool = False
+    first_walk_s: float = 0.1
 
 
 @dataclass(eq=False)
@@ -138,14 +135,12 @@ class Sight:
         known.truth, known.seen, known.read_s, known.error_share = regions, regions, now_s, 0.0
         if longest_s > self._acuity.longest_walk_s:
             share, known.error_share = self._sampled(regions, known)
-            told = self._acuity.assume_default_mempolicy or self._is_walked_once(regions, longest_s)
-            mempolicy = regions.mempolicy if told else np.full_like(regions.mempolicy, _UNKNOWN)
+            mempolicy = (
+                regions.mempolicy
+                if longest_s <= self._acuity.first_walk_s
+                else np.full_like(regions.mempolicy, _UNKNOWN)
+            )
             known.seen = replace(regions, pages=_skewed(regions.pages, share), mempolicy=mempolicy)
-
-    def _is_walked_once(self, regions: Regions, longest_s: float) -> bool:
-        """Say whether a walk told the mempolicies: one look after the first sample, which is not played."""
-        whole_s = self._walk_s(regions)
-        return longest_s <= self._acuity.first_walk_s and whole_s <= self._acuity.whole_walk_s
 
     def _sampled(self, regions: Regions, known: _Known) -> tuple[Floats, float]:
         """Give by node how many times as many pages were found as there are, and the half width of its interval."""

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from numad_py import profiles, trace
-from numad_py.policies.hold import Hold
-from numad_py.sim import cost, replay, report, scenario, script
+from numad_py.cli.replaying import Case, Conditions, replayed
+from numad_py.sim import report, script
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent
@@ -29,21 +28,11 @@ def name_of(path):
     return path.name.partition(".")[0]
 
 
-def played(path):
-    """Give header and ticks of a trace or a scenario."""
-    if path in TRACES:
-        return trace.read(path)
-    written = script.read(path)
-    return written.header(path.stem), scenario.ticks(written)
-
-
 def figures(profile, path):
-    """Give one profile's figures on one trace or scenario; the guarded profile of that name, also for hold."""
-    header, ticks = played(path)
-    built = profiles.build(profiles.load(str(ROOT / "policies" / f"{profile}.yaml")))
-    return report.values(replay.scores(ticks, {"hold": Hold(), profile: built}, cost.prices_for(header)))[
-        profile
-    ]
+    """Give one profile's figures on one trace or scenario, as the command line would."""
+    under = Conditions(tuple(dict.fromkeys(("hold", profile))))
+    case = Case(path, under, None if path in TRACES else script.document(path))
+    return report.values(replayed(case, lambda _: None).scores)[profile]
 
 
 @pytest.mark.parametrize("path", PLAYED, ids=name_of)

@@ -14,6 +14,7 @@ EVERYWHERE = [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / 
 PURE = [
     *(PACKAGE / f"{name}.py" for name in ("guard", "model", "topology")),
     *(PACKAGE / "policies").rglob("*.py"),
+    *(PACKAGE / "sim" / "baselines").rglob("*.py"),
 ]
 
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

@@ -132,13 +132,27 @@ GUESTS = (
     ),
 )
 
-# For benches alone, with --guest: what they need of memory would slow down every other boot.
+# For benches alone, with --guest: what they need of memory would slow down every other boot. The second has DAMON.
 LARGE = (
     Guest(
         "two-large-nodes",
         kernel="6.1",
         nodes=(GuestNode(3072, (0,)), GuestNode(3072, (1,))),
         distances=((10, 21), (21, 10)),
+    ),
+    Guest(
+        "two-watched-nodes",
+        kernel="6.12",
+        nodes=(GuestNode(1536, (0,)), GuestNode(1536, (1,))),
+        distances=((10, 21), (21, 10)),
+    ),
+    # two-nodes-counted with a kernel that has DAMON
+    Guest(
+        "two-nodes-damon",
+        kernel="6.12",
+        nodes=(GuestNode(1280, (0,)), GuestNode(768, (1,))),
+        distances=((10, 21), (21, 10)),
+        counted=True,
     ),
 )
 

@@ -19,7 +19,7 @@ from numad_py.model import Process, ProcessKey, Threads
 from numad_py.sense.cpu_time import CpuTime
 from numad_py.sense.investigate import access_sources
 from numad_py.sense.investigate.access_sampling import AccessSampler
-from tests.vm.workloads import address_of
+from tests.vm.job_memory import address_of
 
 BALANCING = Path("/proc/sys/kernel/numa_balancing")
 SCANS = Path("/sys/kernel/debug/sched/numa_balancing")

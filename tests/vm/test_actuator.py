@@ -22,7 +22,7 @@ from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason, Tick
 from numad_py.roles import Policy
 from numad_py.sense.sensor import LiveSensor
 from numad_py.workers import Workers
-from tests.vm import observer, workloads
+from tests.vm import job_memory, observer
 from tests.vm.moving import (
     HUGE,
     MB,
@@ -234,7 +234,7 @@ def alone(tmp_path):
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", mount], check=True)
     program = shutil.copy("/bin/busybox", mount / "sleep")
-    cpu = min(workloads.cpus_of(0))
+    cpu = min(job_memory.cpus_of(0))
     process = subprocess.Popen(["taskset", "--cpu-list", str(cpu), program, "1000"])
     wait_until_it_is(process.pid, "sleep")
     yield process

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import observer, workloads
+from tests.vm import job_memory, observer
 from tests.vm.conftest import LABEL
 
 NODES = Path("/sys/devices/system/node")
@@ -25,7 +25,7 @@ def test_the_kernel_is_of_the_series_in_the_table(guest):
 
 @everywhere
 def test_every_node_has_the_cpus_of_the_table(guest):
-    cpus = [tuple(sorted(workloads.cpus_of(node))) for node in range(len(guest.nodes))]
+    cpus = [tuple(sorted(job_memory.cpus_of(node))) for node in range(len(guest.nodes))]
 
     assert cpus == [node.cpus for node in guest.nodes]
 
@@ -117,7 +117,7 @@ def test_a_late_bound_job_runs_on_one_node_and_has_its_memory_on_the_other(workl
 
     assert after > before
     assert running.end - running.start == 64 * MB
-    assert os.sched_getaffinity(running.pid) == workloads.cpus_of(1)
+    assert os.sched_getaffinity(running.pid) == job_memory.cpus_of(1)
     assert observer.resident_bytes(running.pid, files=False)[0] >= 64 * MB
 
 

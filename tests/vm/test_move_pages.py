@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from numad_py.kernel import migration, placement
-from tests.vm import workloads
+from tests.vm import job_memory
 from tests.vm.moving import MB, PAGE, nodes_of_each
 
 pytestmark = pytest.mark.guest("two-nodes", "four-nodes")
@@ -21,10 +21,10 @@ def addresses(start, pages):
 
 
 def test_the_kernel_names_the_node_of_a_touched_page_and_has_no_node_for_others(guest):
-    workloads.run_on(1)
+    job_memory.run_on(1)
     memory = mmap.mmap(-1, 4 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
-    start = workloads.address_of(memory)
+    start = job_memory.address_of(memory)
     memory[0] = 1
     assert memory[2 * PAGE] == 0  # only read: the zero page
 
@@ -37,7 +37,7 @@ def test_the_kernel_names_the_node_of_a_touched_page_and_has_no_node_for_others(
 
 def test_an_address_where_nothing_is_mapped_is_a_fault_of_that_page_alone():
     memory = mmap.mmap(-1, PAGE)
-    start = workloads.address_of(memory)
+    start = job_memory.address_of(memory)
     memory[0] = 1
 
     nothing, mine = placement.nodes_of(os.getpid(), np.array([PAGE, start], np.uint64))

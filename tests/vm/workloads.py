@@ -14,6 +14,8 @@ then obeys words on stdin, answering each that has an answer with one line:
 
 The kind ``halves`` obeys none: at once a thread on --allocate-on writes the first half of its memory round and
 round, one on --run-on the second, and each tells ``thread TID NODE``.
+Once bound, a ``wanderer`` goes to the other of its two nodes every --stay-s, and ``short-lived`` starts a late-bound
+child every --pause-s that lives for --live-s, twenty in all.
 
 The end of stdin ends it. No numpy: it starts in a moment.
 """
@@ -23,91 +25,60 @@ import ctypes
 import mmap
 import os
 import select
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-KINDS = ("late-bound", "bound", "exec", "pinned", "reader", "forked", "shards", "halves")
+from tests.vm.job_memory import PAGES, address_of, allocate, bind_memory, cpus_of, pin, run_on, touch
+
+KINDS = (
+    "late-bound",
+    "bound",
+    "exec",
+    "pinned",
+    "reader",
+    "forked",
+    "shards",
+    "halves",
+    "wanderer",
+    "short-lived",
+)
 
 _BASE_PAGE_BYTES = mmap.PAGESIZE
 _HUGE_PAGE_BYTES = 2 << 20
 _HEADS = (0, _HUGE_PAGE_BYTES // _BASE_PAGE_BYTES)
 _READ_BYTES = 1 << 20
 _SCRATCH_PAGES = 64
-_PART_BYTES = 1 << 20
-_MPOL_BIND = 2  # include/uapi/linux/mempolicy.h
-_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
-_MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/mman-common.h
-_ADVICE = {"4k": mmap.MADV_NOHUGEPAGE, "huge": mmap.MADV_HUGEPAGE}
+_ROUND_BYTES = 8  # of a count of rounds
+_MPOL_F_NUMA_BALANCING = 1 << 13
+_SHORT_LIVED = 20  # children
 
-_PAGES = (*_ADVICE, "half-huge", "default", "hugetlb")
-
-_libc = ctypes.CDLL(None, use_errno=True)
+_MAPPINGS = ("private", "shared", "file")
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-def cpus_of(node: int) -> set[int]:
-    """Read the CPUs of a node."""
-    text = Path(f"/sys/devices/system/node/node{node}/cpulist").read_text().strip()
-    ends = (part.partition("-") for part in text.split(",") if part)
-    return {cpu for first, _, last in ends for cpu in range(int(first), int(last or first) + 1)}
-
-
-def run_on(node: int) -> None:
-    """Bind this process to the CPUs of a node."""
-    os.sched_setaffinity(0, cpus_of(node))
-
-
-def bind_memory(node: int) -> None:
-    """Let this process allocate on one node only."""
-    mask = ctypes.c_ulong(1 << node)
-    # long set_mempolicy(int mode, const unsigned long *nodemask, unsigned long maxnode);
-    _check(
-        _libc.syscall(
-            ctypes.c_long(_SET_MEMPOLICY[os.uname().machine]),
-            ctypes.c_int(_MPOL_BIND),
-            ctypes.byref(mask),
-            ctypes.c_ulong(8 * ctypes.sizeof(mask)),
-        )
-    )
-
-
-def allocate(mb: int, pages: str) -> mmap.mmap:
-    """Allocate and touch private anonymous memory; ``pages`` is as --pages takes it."""
-    kind = _MAP_HUGETLB if pages == "hugetlb" else 0
-    memory = mmap.mmap(-1, mb << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | kind)
-    if pages in _ADVICE:
-        memory.madvise(_ADVICE[pages])
-    if pages == "half-huge":
-        memory.madvise(_ADVICE["4k"], 0, len(memory) // 2)
-        memory.madvise(_ADVICE["huge"], len(memory) // 2, len(memory) // 2)
+def map_for_all(options: argparse.Namespace) -> mmap.mmap:
+    """Allocate and touch memory that forked processes share, as --mapping says; a file is written, and then mapped."""
+    if options.mapping == "private":
+        return allocate(options.mb, options.pages)
+    if options.mapping == "file":
+        with Path(options.file).open("wb") as stream:
+            stream.writelines(b"\1" * (1 << 20) for _ in range(options.mb))
+        return map_file(options.file)
+    memory = mmap.mmap(-1, options.mb << 20)
     touch(memory)
     return memory
 
 
-def touch(memory: mmap.mmap) -> None:
-    """Write one byte of every page."""
-    memory[::_BASE_PAGE_BYTES] = b"\1" * (len(memory) // _BASE_PAGE_BYTES)
-
-
-def address_of(memory: mmap.mmap) -> int:
-    """Give the first address."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
-
-
-def pin(start: int, pages: Iterable[int]) -> tuple[int, int]:
-    """Hold pages by vmsplice into a pipe that nobody reads; they stay pinned while it is open."""
-    pipe = os.pipe()
-    for page in pages:
-        part = _Iovec(start + page * _BASE_PAGE_BYTES, 1)
-        # ssize_t vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags);
-        _check(_libc.vmsplice(pipe[1], ctypes.byref(part), ctypes.c_size_t(1), ctypes.c_uint(0)))
-    return pipe
+def map_file(file: str) -> mmap.mmap:
+    """Map a file to be read, and read a byte of every page."""
+    with Path(file).open("rb") as stream:
+        memory = mmap.mmap(stream.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    _ = memory[::_BASE_PAGE_BYTES]
+    return memory
 
 
 def share_with_a_child(memory: mmap.mmap, own: Iterable[int]) -> None:
@@ -122,19 +93,42 @@ def share_with_a_child(memory: mmap.mmap, own: Iterable[int]) -> None:
         memory[page * _BASE_PAGE_BYTES] = 2
 
 
+class Lockstep:
+    """Lets workers go round together: who is first waits, busy, for the others.
+
+    So each makes as many accesses and uses as much CPU time as the others, where the host gives one emulated CPU less.
+    """
+
+    def __init__(self, workers: int) -> None:
+        """Make it before forking."""
+        self._rounds = memoryview(mmap.mmap(-1, workers * _ROUND_BYTES)).cast("Q")
+
+    def wait(self, index: int, done: Callable[[], bool]) -> None:
+        """Return when all have come as far as the worker of that index now has, or are done."""
+        self._rounds[index] += 1
+        mine = self._rounds[index]
+        while min(self._rounds) < mine and not done():
+            pass
+
+
 def fork_workers(memory: mmap.mmap, options: argparse.Namespace) -> list[int]:
     """Fork workers that read a shard each, round and round, and end with this process; half of them on each node."""
     shard = len(memory) // options.workers // _BASE_PAGE_BYTES * _BASE_PAGE_BYTES
-    pids = []
+    pids, lockstep = [], Lockstep(options.workers) if options.lockstep else None
     for index in range(options.workers):
         pids.append(os.fork())
         if pids[-1] == 0:
             run_on(options.allocate_on if 2 * index < options.workers else options.run_on)
-            read_shard(memoryview(memory)[index * shard : (index + 1) * shard], options.rest_s)
+            if options.mapping == "file":
+                memory = map_file(options.file)
+            keep_step = partial(lockstep.wait, index) if lockstep else None
+            read_shard(memoryview(memory)[index * shard : (index + 1) * shard], options.rest_s, keep_step)
     return pids
 
 
-def read_shard(shard: memoryview, rest_s: float) -> None:
+def read_shard(
+    shard: memoryview, rest_s: float, keep_step: Callable[[Callable[[], bool]], None] | None
+) -> None:
     """Read one byte of every page and rest, for as long as the parent lives; does not return.
 
     Unmaps more than 33 pages (tlb_single_page_flush_ceiling in arch/x86/mm/tlb.c) in each round, as
@@ -142,11 +136,17 @@ def read_shard(shard: memoryview, rest_s: float) -> None:
     what stays in a TLB does not set accessed bits again.
     """
     parent = os.getppid()
-    while os.getppid() == parent:
+
+    def is_orphan() -> bool:
+        return os.getppid() != parent
+
+    while not is_orphan():
         bytes(shard[::_BASE_PAGE_BYTES])
         with mmap.mmap(-1, _SCRATCH_PAGES * _BASE_PAGE_BYTES) as scratch:
             touch(scratch)
         time.sleep(rest_s)
+        if keep_step:
+            keep_step(is_orphan)
     os._exit(0)
 
 
@@ -160,25 +160,28 @@ def hold_mmap_lock(file: str) -> None:
     os.close(direct)
 
 
-def touch_halves(memory: mmap.mmap, nodes: tuple[int, int]) -> None:
+def touch_halves(memory: mmap.mmap, nodes: tuple[int, int], *, stays: bool) -> None:
     """Start a thread on each node that writes its half round and round, without the interpreter's lock."""
-    half = len(memory) // 2
+    half, lockstep = len(memory) // 2, Lockstep(len(nodes))
     for index, node in enumerate(nodes):
-        start = address_of(memory) + index * half
-        threading.Thread(target=_write_for_ever, args=(start, half, node), daemon=True).start()
+        bound_to = nodes[0] if stays else None
+        args = (address_of(memory) + index * half, half, node, bound_to, lockstep, index)
+        threading.Thread(target=_write_for_ever, args=args, daemon=True).start()
 
 
-def _write_for_ever(start: int, length: int, node: int) -> None:
+def _write_for_ever(
+    start: int, length: int, node: int, bound_to: int | None, lockstep: Lockstep, index: int
+) -> None:
+    if bound_to is not None:
+        # Since Linux commit bda420b98505 ("numa balancing: migrate on fault among multiple bound nodes") (in v5.12)
+        # balancing scans what a thread with this policy uses, and mpol_misplaced() in mm/mempolicy.c keeps it where
+        # it is. The leader has no policy, so that numa_maps shows none.
+        bind_memory(bound_to, _MPOL_F_NUMA_BALANCING)
     os.sched_setaffinity(threading.get_native_id(), cpus_of(node))
     print("thread", threading.get_native_id(), node, flush=True)
     while True:
-        for part in range(start, start + length, _PART_BYTES):
-            ctypes.memset(part, 1, min(_PART_BYTES, start + length - part))
-
-
-def _check(result: int) -> None:
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        ctypes.memset(start, 1, length)
+        lockstep.wait(index, lambda: False)
 
 
 def obey(work: Callable[[], None], options: argparse.Namespace) -> None:
@@ -219,6 +222,47 @@ def _become_another(options: argparse.Namespace) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "tests.vm.workloads", "late-bound", *again])
 
 
+def wander(memory: mmap.mmap, options: argparse.Namespace) -> Callable[[], None]:
+    """Give the work of touching memory, and going to the other node when it is time."""
+    nodes = (options.run_on, options.allocate_on)
+    began_s, stay = time.monotonic(), 0
+
+    def work() -> None:
+        nonlocal stay
+        if (now := int((time.monotonic() - began_s) / options.stay_s)) != stay:
+            stay = now
+            run_on(nodes[stay % 2])
+        touch(memory)
+
+    return work
+
+
+def start_short_lived(options: argparse.Namespace) -> Callable[[], None]:
+    """Give the work of starting a child now and then, until there were enough."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody has to wait for them
+    left = _SHORT_LIVED
+
+    def work() -> None:
+        nonlocal left
+        if left and os.fork() == 0:
+            _live_late_bound(options)
+        left = max(left - 1, 0)
+        time.sleep(options.pause_s)
+
+    return work
+
+
+def _live_late_bound(options: argparse.Namespace) -> None:
+    """Allocate on one node, work on the other, and end."""
+    until_s = time.monotonic() + options.live_s
+    run_on(options.allocate_on)
+    memory = allocate(options.mb, options.pages)
+    run_on(options.run_on)
+    while time.monotonic() < until_s:
+        touch(memory)
+    os._exit(0)
+
+
 def read_round(file: str) -> Callable[[], None]:
     """Give the work of reading a file from end to end."""
     buffer = bytearray(_READ_BYTES)
@@ -235,7 +279,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm.workloads")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--mb", type=int, default=64, help="MiB of memory (%(default)s)")
-    parser.add_argument("--pages", choices=_PAGES, default="4k")
+    parser.add_argument("--pages", choices=PAGES, default="4k")
     parser.add_argument("--allocate-on", type=int, default=0, metavar="NODE")
     parser.add_argument("--run-on", type=int, default=1, metavar="NODE")
     parser.add_argument("--pin", type=int, nargs="*", default=[], metavar="PAGE", help="page numbers to pin")
@@ -243,8 +287,22 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--own", type=int, nargs="*", default=[], metavar="PAGE", help="not shared if forked")
     parser.add_argument("--workers", type=int, default=2, help="how many to fork (%(default)s)")
     parser.add_argument("--rest-s", type=float, default=0, help="what a worker rests between rounds")
-    parser.add_argument("--file", help="what the reader reads, or hold maps")
+    parser.add_argument("--mapping", choices=_MAPPINGS, default="private", help="what the shards are of")
+    parser.add_argument(
+        "--stays", action="store_true", help="let balancing sample the halves and move nothing"
+    )
+    parser.add_argument("--stay-s", type=float, default=25, help="how long a wanderer stays (%(default)s)")
+    parser.add_argument("--pause-s", type=float, default=1.5, help="between children (%(default)s)")
+    parser.add_argument("--live-s", type=float, default=6, help="how long a child lives (%(default)s)")
+    parser.add_argument("--lockstep", action="store_true", help="let the workers go round together")
+    parser.add_argument("--file", help="what the reader reads, hold maps, or the shards are of")
     return parser.parse_args()
+
+
+def _memory(options: argparse.Namespace) -> mmap.mmap:
+    if options.kind == "shards":
+        return map_for_all(options)
+    return allocate(1 if options.kind == "short-lived" else options.mb, options.pages)
 
 
 def main() -> None:
@@ -253,8 +311,8 @@ def main() -> None:
     run_on(options.allocate_on)
     if options.kind == "bound":
         bind_memory(options.allocate_on)
-    memory = allocate(options.mb, options.pages)
-    start = address_of(memory)
+    memory = _memory(options)
+    start = 0 if options.mapping == "file" else address_of(memory)  # ctypes refuses what may not be written
     if options.kind == "forked":
         share_with_a_child(memory, options.own)
     if options.kind == "shards":
@@ -263,9 +321,19 @@ def main() -> None:
     pin(-(-start // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES, _HEADS if options.pin_heads else ())
     print("ready", f"{start:x}", f"{start + len(memory):x}", flush=True)
     if options.kind == "halves":
-        touch_halves(memory, (options.allocate_on, options.run_on))
+        touch_halves(memory, (options.allocate_on, options.run_on), stays=options.stays)
         sys.stdin.read()
-    obey(read_round(options.file) if options.kind == "reader" else lambda: touch(memory), options)
+    obey(_work(memory, options), options)
+
+
+def _work(memory: mmap.mmap, options: argparse.Namespace) -> Callable[[], None]:
+    if options.kind == "reader":
+        return read_round(options.file)
+    if options.kind == "wanderer":
+        return wander(memory, options)
+    if options.kind == "short-lived":
+        return start_short_lived(options)
+    return lambda: touch(memory)
 
 
 if __name__ == "__main__":

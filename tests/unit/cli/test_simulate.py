@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from numad_py import trace
 from numad_py.cli.simulate import simulate
 from numad_py.profile import ProfileError
+from numad_py.sim.baselines import BASELINES
 from tests import two_nodes
 from tests.builders import process, tick, topology
 
@@ -132,7 +133,7 @@ def test_a_measured_price_in_the_header_is_used(tmp_path):
 
 
 def test_moving_costs_what_it_does_under_the_kernel_that_is_asked_for(tmp_path):
-    path = short(tmp_path / "a.jsonl")
+    path = short(tmp_path / "a.jsonl", 20)
 
     new, old = (
         figures(path, "--policy", "default", "--kernel", kernel)[0]["policies"]["default"]
@@ -231,6 +232,15 @@ def test_a_scenario_is_played_by_its_name_on_a_machine_by_its_name():
     assert default["least_s"] <= default["modelled_s"] < played["policies"]["hold"]["modelled_s"]
 
 
+def test_baselines_are_policies_by_their_names(tmp_path):
+    names = list(BASELINES)
+
+    found = figures(short(tmp_path / "a.jsonl", 20), *(f"--policy={name}" for name in names))
+
+    assert list(found[0]["policies"]) == ["hold", *names]
+    assert found[0]["policies"]["best-static-binding"]["task_moves"] > 0
+
+
 def test_traces_and_scenarios_stand_side_by_side(tmp_path):
     found = figures(short(tmp_path / "a.jsonl"), "--scenario", "two-nodes")
 
@@ -281,6 +291,21 @@ def test_a_variant_that_makes_no_sense_is_noted(tmp_path):
     (note,) = played["notes"]
     assert note.startswith("not played: a job, +20%: ")
     assert note.endswith("late: a process runs on more cores than a node has")
+
+
+def test_a_scenario_that_names_its_machine_says_so_and_what_is_unknown_of_that(tmp_path):
+    path = late(tmp_path)
+    path.write_text(path.read_text() + "played_on: two-socket-epyc-7742\n")
+
+    (itself,), (other,) = (
+        figures("--scenario", path, "--policy", "default", *machine)
+        for machine in ((), ("--machine", "two-socket-xeon-gold-6240"))
+    )
+
+    (note,) = itself["notes"]
+    assert note.startswith("played on two-socket-epyc-7742; of what nobody has published, latency_ns, ")
+    assert other["notes"] == []
+    assert itself["policies"]["hold"]["modelled_s"] != other["policies"]["hold"]["modelled_s"]
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def test_what_is_shown_is_itself_a_configuration(written):
         ("trace: 7\n", "trace: found 7, allowed is"),
         ("trace_ring_mb: 0\n", "trace_ring_mb: found 0; at least 1"),
         ("trace_ring_mb: 64\n", "trace_ring_mb: there is no trace to keep the last of"),
+        ("first_walk_ms: 501\n", "first_walk_ms: found 501; allowed is 0 to 500"),
         ("mode: [act\n", "line 2 is not YAML"),
         ("- act\n", "found a list, allowed is a mapping"),
     ],

@@ -11,11 +11,11 @@ from tests.fake_root import stat
 
 KEY = ProcessKey(100, 7)
 WALK_S, LOCKED_S, COST_S = 0.1, 0.15, 0.2  # estimated, measured, and the CPU time of all of it
-NOTHING = learn(numa_maps.parse(b"", (0, 1), 4096), maps.parse(b""), 4096, WALK_S)
+NOTHING = learn(numa_maps.parse(b"", (0, 1), 4096), maps.parse(b""), 4096)
 STATUS = proc_status.Status((0, 1), (0, 1), rss_anon_bytes=4096, uid=0)
 
 
-def placement(source, *, untold_share=0.0, walk_s=None, learnt=None):
+def placement(source, *, untold_share=0.0, walk_s=WALK_S, learnt=None):
     regions, vmas = Regions.empty(2), maps.parse(b"")
     return Placement(regions, STATUS, source, 0.0, COST_S, LOCKED_S, vmas, learnt, untold_share, walk_s)
 
@@ -46,7 +46,7 @@ def test_the_first_walk_is_due_at_once():
 def test_no_walk_is_due_where_none_is_allowed_or_nothing_was_read():
     it = known()
     before = it.walk_s(1.0)
-    it.remember(sample(1.0, walk_s=None), 1.0)
+    it.remember(sample(1.0, walk_s=0.0), 1.0)
 
     assert (before, it.walk_s(1.0)) == (0.0, 0.0)
 
@@ -74,6 +74,12 @@ def test_where_enough_is_told_mempolicies_are_asked_again_after_an_hour():
 
     assert it.walk_s(10 + LEARNT_S - 1) == 0.0
     assert it.walk_s(10 + LEARNT_S) == WALK_S
+
+
+def test_a_process_that_stands_still_and_is_never_sampled_is_asked_again_too():
+    it = walked_at(10.0)
+
+    assert (it.walk_s(9 + LEARNT_S), it.walk_s(10 + LEARNT_S)) == (0.0, WALK_S)
 
 
 def test_the_sample_after_a_walk_need_not_wait_for_as_long_and_is_not_thought_as_dear():

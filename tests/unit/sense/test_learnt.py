@@ -45,7 +45,7 @@ def walked(*lines, file=()):
     """Learn from lines of numa_maps, each with its VMA: ``(range, "default anon=1 N0=1")``."""
     text = "".join(f"{start * PAGE:x} {said}\n" for (start, _), said in lines)
     placed = numa_maps.parse(text.encode(), (0, 1), PAGE)
-    return learn(placed, vmas(*(each for each, _ in lines), file=file), PAGE, 0.1)
+    return learn(placed, vmas(*(each for each, _ in lines), file=file), PAGE)
 
 
 def sampled(*ranges, kind=RegionKind.ANON, pages=None):

@@ -30,7 +30,7 @@ def bound_s(looks):
     oracle = Oracle(PRICES)
     for turn in replay(looks, {"hold": Hold()}, PRICES):
         oracle.add(turn["hold"])
-    return oracle.modelled_s(tasks=False)
+    return oracle.modelled_s
 
 
 def contenders():

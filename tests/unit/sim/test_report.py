@@ -68,6 +68,7 @@ def test_what_is_not_known_is_a_dash():
         "modelled time / hold",
         "at the least",
         "at the most",
+        "with perfect sight",
         "time of jobs / hold",
         "slowest job / hold",
         "of the possible gain",

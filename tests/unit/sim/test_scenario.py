@@ -12,7 +12,7 @@ import pytest
 from numad_py import trace
 from numad_py.model import RegionKind
 from numad_py.profile import ProfileError, parse_yaml
-from numad_py.sim import scenario, script, shipped
+from numad_py.sim import cost, scenario, script, shipped
 from numad_py.trace.compression import decompressed
 
 SIM = Path(__file__).parents[3] / "sim"
@@ -157,7 +157,7 @@ def test_a_script_that_makes_no_sense_is_refused(was, now, said):
 def test_a_scenario_is_found_by_name_or_path_and_else_all_names_are_told():
     assert shipped.find("scenarios", "two-nodes") == SIM / "scenarios" / "two-nodes.yaml"
     assert shipped.find("scenarios", "./mine.yaml") == Path("mine.yaml")
-    assert shipped.names("scenarios") == tuple(path.stem for path in SCENARIOS)
+    assert shipped.names("scenarios") == tuple(sorted(path.stem for path in SCENARIOS))
     with pytest.raises(ProfileError, match="before-fork, bound-to-node-0"):
         shipped.find("scenarios", "two-nodez")
 
@@ -188,6 +188,49 @@ def test_every_shipped_trace_is_small_and_has_its_source_and_checksum(path):
 
     assert path.stat().st_size < MOST_BYTES
     assert sources[path.name] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+SLOW = """
+source: made up
+latency_ns: [[100, 300], [300, 100]]
+memory_share: 0.2
+parallel_accesses: 2
+"""
+
+
+def test_a_scenario_costs_what_its_machine_costs_unless_another_is_asked_for(tmp_path):
+    (tmp_path / "slow.yaml").write_text(SLOW)
+    by_itself = scripted(**{"length_s: 10": "length_s: 10\nplayed_on: two-socket-epyc-7742"})
+
+    own, other = (
+        scenario.prices(by_itself, by_itself.header("here"), machine)
+        for machine in (None, tmp_path / "slow.yaml")
+    )
+
+    assert (own.latency_ns[0, 0], other.latency_ns[0, 0]) == (134, 100)
+    assert scenario.prices(scripted(), scripted().header("here")).latency_ns[0, 0] == cost.LOCAL_NS
+
+
+def test_what_a_scenario_knows_of_its_work_counts_on_every_machine_and_at_both_ends(tmp_path):
+    (tmp_path / "slow.yaml").write_text(SLOW)
+    knowing = scripted(
+        **{"length_s: 10": "length_s: 10\nmemory_share: 0.4", "length_s]": "length_s, memory_share]"}
+    )
+
+    prices = scenario.prices(knowing, knowing.header("here"), tmp_path / "slow.yaml")
+
+    assert [each.memory_share for each in (prices, *prices.ends)] == [0.4] * 3
+    assert [each.parallel_accesses for each in (prices, *prices.ends)] == [2.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("machine", "said"), [("nowhere", "'nowhere' in machines"), ("two-socket-epyc-7601", "found 8 nodes")]
+)
+def test_a_machine_that_is_not_there_or_has_other_nodes_is_refused(machine, said):
+    elsewhere = scripted(**{"length_s: 10": f"length_s: 10\nplayed_on: {machine}"})
+
+    with pytest.raises(ProfileError, match=said):
+        scenario.prices(elsewhere, elsewhere.header("here"))
 
 
 def test_regions_are_ascending_and_apart():

@@ -95,7 +95,9 @@ def test_who_runs_is_read_now_and_then_and_who_sleeps_is_known_at_once():
 
 
 @given(st.integers(1, 100_000), st.integers(0, 100_000), st.integers(0, 2**32))
-def test_a_process_too_large_to_walk_is_sampled_and_its_mempolicies_are_unknown(here, there, seed):
+def test_a_process_too_large_to_be_walked_even_once_is_sampled_and_its_mempolicies_are_unknown(
+    here, there, seed
+):
     acuity = replace(EXACT, seed=seed, walk_s=1.0)
     one = process(pages={0: here, 1: there})
     sampled = seen(known(one, acuity=acuity), 11.0, one)
@@ -107,32 +109,11 @@ def test_a_process_too_large_to_walk_is_sampled_and_its_mempolicies_are_unknown(
     assert off <= 4 * sampled.placement_error_share + 1 / (here + there)
 
 
-def test_mempolicies_of_a_sample_may_be_taken_for_none():
-    acuity = replace(EXACT, walk_s=1.0, assume_default_mempolicy=True)
+def test_mempolicies_of_a_sample_are_known_where_one_walk_could_tell_them():
+    acuity = replace(EXACT, walk_s=0.01)
     one = process(pages={0: 10})
 
     assert seen(known(one, acuity=acuity), 11.0, one).regions.mempolicy.tolist() == [int(Mempolicy.DEFAULT)]
-
-
-@pytest.mark.parametrize(
-    ("rows", "first_walk_s", "whole_walk_s", "mempolicy"),
-    [
-        (1, 20.0, 40.0, Mempolicy.DEFAULT),
-        (1, 5.0, 40.0, Mempolicy.UNKNOWN),
-        (3, 20.0, 29.0, Mempolicy.UNKNOWN),
-    ],
-)
-def test_mempolicies_of_a_sample_are_known_where_one_walk_was_not_too_long(
-    rows, first_walk_s, whole_walk_s, mempolicy
-):
-    acuity = replace(EXACT, walk_s=1.0, first_walk_s=first_walk_s, whole_walk_s=whole_walk_s)
-    one = process(pages={0: 10})
-    one = replace(one, regions=one.regions.take(np.zeros(rows, np.int64)))
-
-    sampled = seen(known(one, acuity=acuity), 11.0, one)
-
-    assert sampled.placement_source is PlacementSource.PAGE_SAMPLE
-    assert sampled.regions.mempolicy.tolist() == [int(mempolicy)] * rows
 
 
 def test_the_same_seed_shows_the_same_and_another_another():
@@ -150,7 +131,7 @@ def test_scores_are_of_the_machine_as_it_is():
     prices, policies = default_prices(TWO_NODES), {"hold": Hold(), "asks": Asks()}
 
     perfect, sighted = (
-        scores(two_nodes.ticks(), policies, prices, acuity=acuity) for acuity in (None, Acuity())
+        scores(two_nodes.ticks(), policies, prices, acuity=acuity) for acuity in ({}, {"asks": Acuity()})
     )
 
     assert sighted["hold"] == perfect["hold"]
