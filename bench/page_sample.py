@@ -60,7 +60,7 @@ def measure(key):
     topology = node_sysfs.read_topology()
     truth = numa_maps.parse(numa_maps.read(key.pid), topology.node_ids, topology.page_bytes).pages.sum(axis=0)
     share = truth[1] / truth.sum()
-    reader = Reader(topology, 0.0, Mempolicy.UNKNOWN, ROOT)
+    reader = Reader(topology, 0.0, 0.0, Mempolicy.UNKNOWN, ROOT)
     rss_pages = proc_stat.read(key.pid).rss_pages
     counts, first, again = [], [], []
     for _ in range(TRIALS):

@@ -35,6 +35,7 @@ class Config:
     trace_ring_mb: int | None = None
     budget_core_share: float = Costs.budget_core_share
     longest_walk_ms: float = Costs.longest_walk_ms
+    first_walk_ms: float = Costs.first_walk_ms
     assume_default_mempolicy: bool = Costs.assume_default_mempolicy
     investigate: bool = Costs.investigate
     machine: str | None = None
@@ -43,7 +44,11 @@ class Config:
     def costs(self) -> Costs:
         """What looking may cost."""
         return Costs(
-            self.budget_core_share, self.longest_walk_ms, self.assume_default_mempolicy, self.investigate
+            self.budget_core_share,
+            self.longest_walk_ms,
+            self.first_walk_ms,
+            self.assume_default_mempolicy,
+            self.investigate,
         )
 
     def __post_init__(self) -> None:

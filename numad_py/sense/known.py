@@ -8,11 +8,14 @@ from typing import Final
 import numpy as np
 
 from numad_py.kernel import proc_stat
-from numad_py.model import JobMemory, Process, ProcessKey, Threads
+from numad_py.model import JobMemory, PlacementSource, Process, ProcessKey, Threads
 from numad_py.sense.cpu_time import NO_THREADS
 from numad_py.sense.placement import Placement
 
 UNCHANGED_SHARE: Final = 0.01
+LOCKED_SHARE: Final = 0.0005  # of its time, that a process may be kept from its memory by our reading
+UNTOLD_SHARE: Final = 0.1  # of what is resident, from which on a walk for its mempolicies is worth it
+LEARNT_S: Final = 3600.0  # after which mempolicies are asked again: they may be changed without a trace
 TRUSTED_SHARE: Final = 0.20  # of RssAnon, by which memory.numa_stat may differ and still be believed
 LIKELY_THREADS_S: Final = 200e-6  # until it was read once
 LIKELY_PLACEMENT_S: Final = 3e-3
@@ -35,7 +38,8 @@ class Known:
 
     ``threads`` are those that ran before ``threads_s``, when they were read. ``placement`` was read at
     ``placement_s``, and nothing could have changed it until ``sure_s``. ``was_moved`` is by us, since.
-    ``why`` says why the process is left out, if it is, until ``retry_s``.
+    ``why`` says why the process is left out, if it is, until ``retry_s``. A walk for what a
+    sample cannot tell was begun at ``walked_s``, and kept it from its memory for ``walk_locked_s`` at most.
     """
 
     key: ProcessKey
@@ -50,6 +54,8 @@ class Known:
     sure_s: float = NEVER_S
     then: Then | None = None
     was_moved: bool = False
+    walked_s: float = NEVER_S
+    walk_locked_s: float = 0.0
     why: str = ""
     retry_s: float = NEVER_S
 
@@ -69,12 +75,37 @@ class Known:
     @property
     def placement_cost_s(self) -> float:
         """CPU time that reading its placement took, or is likely to take."""
-        return self.placement.cost_s if self.placement else LIKELY_PLACEMENT_S
+        return self.placement.cost_s if self.placement and not self._was_walked else LIKELY_PLACEMENT_S
+
+    def remember(self, placement: Placement, now_s: float) -> None:
+        """Take over what was read."""
+        self.placement, self.placement_s, self.sure_s, self.was_moved = placement, now_s, now_s, False
+        if self._was_walked:
+            self.walked_s, self.walk_locked_s = now_s, placement.locked_s
+
+    def walk_s(self, now_s: float) -> float:
+        """Give what a walk for its mempolicies would take, where one is due; else 0."""
+        if self.placement is None:
+            return 0.0
+        age_s = now_s - self.walked_s
+        untold = self.placement.untold_share > UNTOLD_SHARE or age_s >= LEARNT_S
+        return self.placement.walk_s if untold and self.walk_locked_s <= LOCKED_SHARE * age_s else 0.0
+
+    def begin_walk(self, likely_s: float, now_s: float) -> None:
+        """Note that a walk begins: one that never ends is not begun again at once."""
+        self.walked_s, self.walk_locked_s = now_s, likely_s
+
+    def rested(self, age_s: float) -> bool:
+        """Say whether it may be kept from its memory again, as long as at the last reading; walks rest by themselves."""
+        if self.placement is None or self.was_moved or self._was_walked:
+            return True
+        return self.placement.locked_s <= LOCKED_SHARE * age_s
 
     @property
-    def locked_s(self) -> float:
-        """For so long, at most, the last reading kept it from its address space."""
-        return self.placement.locked_s if self.placement else 0.0
+    def _was_walked(self) -> bool:
+        """Whether the last reading was a walk, and the next is a sample."""
+        then = self.placement
+        return then is not None and then.learnt is not None and then.source is PlacementSource.NUMA_MAPS
 
     def is_where_it_was(self, migrated_pages: int) -> bool:
         """Say whether its pages must be where they were: it got none, lost none, and nobody moved any."""

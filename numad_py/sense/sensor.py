@@ -26,7 +26,7 @@ from numad_py.sense.budget import Budget, Recurring
 from numad_py.sense.cpu_time import NO_THREADS, CpuTime
 from numad_py.sense.further import FurtherSenses
 from numad_py.sense.known import Known, Then, agrees
-from numad_py.sense.placement import Placement, Reader
+from numad_py.sense.placement import WHOLE_WALK_S, Placement, Reader
 from numad_py.topology import Topology
 from numad_py.workers import Unfinished, Workers
 
@@ -36,7 +36,6 @@ FIRST_PLACEMENT_S: Final = 25.0  # so long that many new processes do not keep u
 CHANGED_PLACEMENT_S: Final = 5.0
 PLACEMENT_S: Final = 50.0
 EARLY: Final = 0.5  # the urgency from which on a look reads what has not changed, if it can afford to
-LOCKED_SHARE: Final = 0.0005  # of its time, that a process may be kept from its memory by our reading
 RETRY_S: Final = 60.0  # after which what could not be read is tried again
 
 FINDING_PART: Final = 0.2  # of the budget, for which jobs there are
@@ -47,6 +46,7 @@ GLANCING_PART: Final = 0.4  # and for a glance at every process
 class Costs:
     """What looking may cost: the daemon, as a share of one core, and any process, in one walk of a VMA.
 
+    ``first_walk_ms`` is allowed once and then seldom, to learn mempolicies; 0 forbids it.
     ``assume_default_mempolicy`` says what to take for the mempolicies of a process that is too large for
     numa_maps, where they cannot be read: if true, that it has none, else its pages are left alone.
     ``investigate`` allows a closer look at a job now and then, at a tenth of a core for ten seconds.
@@ -54,6 +54,7 @@ class Costs:
 
     budget_core_share: float = 0.01
     longest_walk_ms: float = 5.0
+    first_walk_ms: float = 100.0
     assume_default_mempolicy: bool = False
     investigate: bool = True
 
@@ -62,6 +63,8 @@ class Costs:
             raise ValueError("budget_core_share: a share is above 0 and at most 1")
         if self.longest_walk_ms < 0:
             raise ValueError("longest_walk_ms: must not be negative")
+        if not 0 <= self.first_walk_ms <= WHOLE_WALK_S * 1e3:
+            raise ValueError(f"first_walk_ms: allowed is 0 to {WHOLE_WALK_S * 1e3:g}")
 
 
 class LiveSensor(Sensor):
@@ -97,7 +100,7 @@ class LiveSensor(Sensor):
         self._finding = Recurring(costs.budget_core_share * FINDING_PART)
         self._glancing = Recurring(costs.budget_core_share * GLANCING_PART)
         sampled = Mempolicy.DEFAULT if costs.assume_default_mempolicy else Mempolicy.UNKNOWN
-        self._reader = Reader(topology, costs.longest_walk_ms / 1e3, sampled, root)
+        self._reader = Reader(topology, costs.longest_walk_ms / 1e3, costs.first_walk_ms / 1e3, sampled, root)
         self._cpu_time = CpuTime(root)
         self._present = hotplug.present(root)
         self._groups: tuple[cgroup.LabelledCgroup, ...] = ()
@@ -260,8 +263,8 @@ class LiveSensor(Sensor):
             if left_s <= 0:
                 waiting.append(known.key)
                 continue
-            cost_s = known.threads_cost_s if is_threads else known.placement_cost_s
-            left_s -= cost_s
+            placement_s = known.walk_s(now_s) or known.placement_cost_s
+            left_s -= known.threads_cost_s if is_threads else placement_s
             (threads if is_threads else placements).append(known)
         for known in threads:
             self._read_threads(known, now_s)
@@ -275,15 +278,15 @@ class LiveSensor(Sensor):
 
     def _unread_placements(self, now_s: float) -> Iterator[tuple[float, Known]]:
         for known in self._known.values():
-            if known.why or known.sure_s >= self._glanced_s:
+            walk = known.walk_s(now_s) > 0
+            if known.why or (known.sure_s >= self._glanced_s and not walk):
                 continue
             age_s = now_s - (known.placement_s if known.placement else known.seen_s)
             changed = known.may_have_changed(self._trusted.get(known.job), self._migrated_pages)
-            rested = known.was_moved or known.locked_s <= LOCKED_SHARE * age_s
             if known.then is None:
                 yield age_s / FIRST_PLACEMENT_S, known
-            elif rested and (changed or age_s >= EARLY * PLACEMENT_S):
-                yield age_s / (CHANGED_PLACEMENT_S if changed else PLACEMENT_S), known
+            elif walk or (known.rested(age_s) and (changed or age_s >= EARLY * PLACEMENT_S)):
+                yield age_s / (CHANGED_PLACEMENT_S if changed or walk else PLACEMENT_S), known
 
     def _read_threads(self, known: Known, now_s: float) -> None:
         began_s = time.thread_time()
@@ -301,11 +304,10 @@ class LiveSensor(Sensor):
         due = [
             known for known in due if known.key.pid in self._known and not known.why
         ]  # of threads just read
-        results = self._workers.run([(known.key, partial(self._placement, known)) for known in due])
+        results = self._workers.run([(known.key, self._placement_task(known, now_s)) for known in due])
         for known, result in zip(due, results, strict=True):
             if isinstance(result, Placement):
-                known.placement, known.placement_s, known.sure_s = result, now_s, now_s
-                known.was_moved = False
+                known.remember(result, now_s)
                 page_bytes = self._topology.page_bytes
                 known.then = Then(known.stat, self._memory.get(known.job), self._migrated_pages, page_bytes)
             elif isinstance(result, (ProcessLookupError, FileNotFoundError)):
@@ -315,10 +317,21 @@ class LiveSensor(Sensor):
                 known.retry_s = now_s if isinstance(result, Unfinished) else now_s + RETRY_S
                 known.placement = known.then = None
 
-    def _placement(self, known: Known) -> Placement | Malformed:
+    def _placement_task(self, known: Known, now_s: float) -> Callable[[], Placement | Malformed]:
         same_vmas = known.then is not None and known.then.stat.vsize_bytes == known.stat.vsize_bytes
         vmas = known.placement.vmas if known.placement and same_vmas else None
-        return self._reader.read(known.key, known.stat.rss_pages, partial(self._small_pages, known), vmas)
+        walk_s = known.walk_s(now_s)
+        if walk_s:
+            known.begin_walk(walk_s, now_s)
+        return partial(
+            self._reader.read,
+            known.key,
+            known.stat.rss_pages,
+            partial(self._small_pages, known),
+            vmas,
+            learnt=known.placement.learnt if known.placement else None,
+            walk=walk_s > 0,
+        )
 
     def _small_pages(self, known: Known) -> int | None:
         """Give an upper bound of pages that are not huge, from the job's charges; None where they are not believed."""

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from numad_py.model import Mempolicy, PlacementSource
 from tests.vm import observer
 from tests.vm.calls import histogram
 
@@ -81,4 +82,53 @@ def test_a_process_that_bound_its_own_memory_is_not_touched(job, daemon):
     free.label("default")
     observer.wait_for_share(goes.pid, 1, MOSTLY, limit_s=PATIENCE_S)
 
+    assert observer.anonymous_share(stays.pid, 0) > MOSTLY
+
+
+def readings_of(service, pid):
+    """Give how each look that the daemon recorded knew the placement of a process, and with which mempolicies."""
+    return [
+        (process.placement_source, set(process.regions.mempolicy.tolist()))
+        for tick in service.ticks()
+        for process in tick.snapshot.processes
+        if process.key.pid == pid
+    ]
+
+
+def test_a_job_that_is_too_large_to_be_walked_at_every_look_is_repaired(job, daemon, promise):
+    service = daemon(mode="act")
+    group = job()
+    workload = late_bound(group, "--mb=400")
+
+    labelled_s = time.monotonic()
+    group.label("default")
+    settled_s = observer.wait_for_share(workload.pid, 1, LOCAL_SHARE, limit_s=PATIENCE_S) - labelled_s
+
+    service.stop()
+    readings = readings_of(service, workload.pid)
+    sources = [source for source, _ in readings]
+    assert readings[0] == (PlacementSource.PAGE_SAMPLE, {Mempolicy.UNKNOWN})
+    assert PlacementSource.NUMA_MAPS in sources
+    last = sources[::-1].index(PlacementSource.NUMA_MAPS)
+    learnt = readings[len(sources) - last :]
+    assert learnt
+    assert all(Mempolicy.DEFAULT in mempolicies for _, mempolicies in learnt)
+    promise("settled, s after the label", settled_s, at_most=20)
+
+
+def test_a_job_of_that_size_that_bound_its_own_memory_is_not_touched(job, daemon):
+    service = daemon(mode="act")
+    bound, free = job("bound"), job("free")
+    stays = bound.start("bound", "--mb=400")
+    stays.tell("bind")
+
+    bound.label("default")
+    goes = late_bound(free, "--mb=64")
+    free.label("default")
+    observer.wait_for_share(goes.pid, 1, MOSTLY, limit_s=PATIENCE_S)
+
+    service.stop()
+    readings = readings_of(service, stays.pid)
+    assert (PlacementSource.NUMA_MAPS, {Mempolicy.BIND}) in readings
+    assert all(mempolicies <= {Mempolicy.BIND, Mempolicy.UNKNOWN} for _, mempolicies in readings)
     assert observer.anonymous_share(stays.pid, 0) > MOSTLY

@@ -316,6 +316,16 @@ def test_a_file_is_read_below_the_root_that_was_given(tmp_path):
         numa_maps.read(8, tmp_path)
 
 
+def test_reading_vma_by_vma_gives_the_same_lines(tmp_path):
+    (tmp_path / "proc/7").mkdir(parents=True)
+    text = b"".join(b"%x000 default anon=%d N0=%d kernelpagesize_kB=4\n" % (at, at, at) for at in range(99))
+    (tmp_path / "proc/7/numa_maps").write_bytes(text)
+
+    assert numa_maps.read_by_vma(7, tmp_path) == text
+    with pytest.raises(FileNotFoundError):
+        numa_maps.read_by_vma(8, tmp_path)
+
+
 def test_ten_thousand_lines_stay_columns():
     text = b"".join(
         b"%012x default anon=1 dirty=1 N1=1 kernelpagesize_kB=4\n" % (at << 12) for at in range(10_000)

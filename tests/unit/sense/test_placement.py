@@ -42,9 +42,9 @@ def read_vmas(monkeypatch):
     return pids
 
 
-def reader(longest_walk_s, root=Path("/"), mempolicy=Mempolicy.UNKNOWN):
+def reader(longest_walk_s, root=Path("/"), mempolicy=Mempolicy.UNKNOWN, first_walk_s=0.0):
     topology = node_sysfs.read_topology(root, page_bytes=mmap.PAGESIZE)
-    return Reader(topology, longest_walk_s, mempolicy, root)
+    return Reader(topology, longest_walk_s, first_walk_s, mempolicy, root)
 
 
 def rss_pages():
@@ -135,3 +135,57 @@ def test_what_cannot_be_understood_is_given_and_not_raised(tmp_path):
     (fake.process(100) / "numa_maps").write_text("nonsense\n")
 
     assert isinstance(reader(1.0, tmp_path).read(ProcessKey(100, 7), 1, lambda: None, None), Malformed)
+
+
+def test_a_sample_says_what_a_walk_for_its_mempolicies_would_take(us):
+    pages = rss_pages()
+
+    sample = reader(WALK_S / 2, first_walk_s=0.1).read(us, pages, lambda: None, None)
+
+    assert (sample.source, sample.untold_share) == (PlacementSource.PAGE_SAMPLE, 1.0)
+    assert sample.walk_s == pages * PTE_WALK_S
+
+
+@pytest.mark.parametrize(
+    ("first_walk_s", "mempolicy", "resident_pages"),
+    [
+        (0.0, Mempolicy.UNKNOWN, 1 << 20),  # forbidden
+        (WALK_S * 0.9, Mempolicy.UNKNOWN, 1 << 20),  # one VMA would take longer
+        (0.1, Mempolicy.DEFAULT, 1 << 20),  # not needed
+        (0.1, Mempolicy.UNKNOWN, 10 << 20),  # all of them would
+    ],
+)
+def test_a_walk_is_not_made_where_it_takes_too_long_or_is_not_needed(
+    us, first_walk_s, mempolicy, resident_pages
+):
+    eyes = reader(WALK_S / 2, mempolicy=mempolicy, first_walk_s=first_walk_s)
+
+    placement = eyes.read(us, resident_pages, lambda: None, None, walk=True)
+
+    assert (placement.source, placement.walk_s) == (PlacementSource.PAGE_SAMPLE, 0.0)
+
+
+def test_samples_tell_the_mempolicies_that_a_walk_said(us):
+    eyes = reader(WALK_S / 2, first_walk_s=0.1)
+    pages = rss_pages()
+    walk = eyes.read(us, pages, lambda: None, None, walk=True)
+
+    sample = eyes.read(us, rss_pages(), lambda: None, walk.vmas, learnt=walk.learnt)
+
+    assert (walk.source, sample.source) == (PlacementSource.NUMA_MAPS, PlacementSource.PAGE_SAMPLE)
+    assert sample.untold_share < 0.1
+    assert sample.regions.movable_bytes.sum() == pytest.approx(walk.regions.movable_bytes.sum(), rel=0.1)
+    assert walk.walk_s == pages * PTE_WALK_S
+
+
+def test_of_a_vma_that_came_after_the_walk_a_sample_knows_no_mempolicy(us):
+    eyes = reader(WALK_S / 2, first_walk_s=0.1)
+    walk = eyes.read(us, rss_pages(), lambda: None, None, walk=True)
+    with mmap.mmap(-1, PAGES * mmap.PAGESIZE, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as new:
+        new[:: mmap.PAGESIZE] = b"1" * PAGES
+
+        sample = eyes.read(us, rss_pages(), lambda: None, None, learnt=walk.learnt)
+
+    assert 0.2 < sample.untold_share < 0.6
+    assert Mempolicy.UNKNOWN in sample.regions.mempolicy
+    assert sample.regions.movable_bytes.sum() > 0

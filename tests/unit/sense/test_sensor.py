@@ -7,10 +7,11 @@ import os
 import shutil
 import time
 
+import numpy as np
 import pytest
 
-from numad_py.kernel import hotplug, node_sysfs, numa_maps
-from numad_py.model import ProcessKey
+from numad_py.kernel import hotplug, node_sysfs, numa_maps, placement
+from numad_py.model import Mempolicy, PlacementSource, ProcessKey
 from numad_py.sense import sensor
 from numad_py.sense.sensor import Costs, LiveSensor
 from numad_py.workers import Unfinished, Workers
@@ -375,6 +376,91 @@ def test_what_may_not_be_read_is_tried_again_after_a_minute(fake, readings):
 
     assert readings == [100, 100]
     assert (seen(looks[-1]), looks[-1].skipped) == ([100], ())
+
+
+LARGE = 100_000  # pages, which take 5.5 ms to walk
+SAMPLED, WALKED = PlacementSource.PAGE_SAMPLE, PlacementSource.NUMA_MAPS
+
+
+@pytest.fixture
+def large(fake, monkeypatch):
+    """Give a job of one process that is too large to be walked at every reading."""
+    monkeypatch.setattr(placement, "nodes_of", lambda _pid, addresses: np.zeros(len(addresses), np.int32))
+    fake.process(100, pages={0: LARGE})
+    fake.job(pids=[100])
+    return fake
+
+
+def sights(eyes, looks):
+    """Look as often, with pages moved in between; give source and mempolicies of what was seen."""
+    seen = []
+    for _ in range(looks):
+        (process,) = only_job(eyes.look()).processes
+        seen.append((process.placement_source, process.regions.mempolicy.tolist()))
+        eyes.moved([process.key])
+    return seen
+
+
+@pytest.mark.parametrize("mempolicy", ["default", "bind:0"])
+def test_a_large_process_is_walked_once_and_then_sampled_with_the_mempolicies_that_it_had(large, mempolicy):
+    numa_maps_file = large.root / "proc/100/numa_maps"
+    numa_maps_file.write_text(numa_maps_file.read_text().replace("default", mempolicy))
+    learnt = [Mempolicy.DEFAULT if mempolicy == "default" else Mempolicy.BIND]
+
+    seen = sights(sensor_of(large), 5)
+
+    assert seen == [(SAMPLED, [Mempolicy.UNKNOWN]), (WALKED, learnt), *[(SAMPLED, learnt)] * 3]
+
+
+def test_a_large_process_that_stands_still_is_walked_too(large):
+    eyes = sensor_of(large)
+    eyes.look()
+
+    (process,) = only_job(eyes.look()).processes
+
+    assert process.placement_source is WALKED
+
+
+def test_where_most_of_a_large_process_is_new_it_is_walked_again(large):
+    eyes = sensor_of(large)
+    sights(eyes, 3)
+    large.process(100, pages={0: 2 * LARGE})  # of another size: so its VMAs are read again
+    for name in ("maps", "numa_maps"):
+        path = large.root / "proc/100" / name
+        path.write_text(path.read_text().replace("5555", "5666"))
+
+    seen = sights(eyes, 3)
+
+    assert seen == [
+        (SAMPLED, [Mempolicy.UNKNOWN]),
+        (WALKED, [Mempolicy.DEFAULT]),
+        (SAMPLED, [Mempolicy.DEFAULT]),
+    ]
+
+
+@pytest.mark.parametrize("costs", [{"first_walk_ms": 0}, {"first_walk_ms": 5}])
+def test_an_operator_may_forbid_the_walk(large, costs):
+    seen = sights(sensor_of(large, **costs), 5)
+
+    assert seen == [(SAMPLED, [Mempolicy.UNKNOWN])] * 5
+
+
+def test_a_walk_that_is_stuck_is_not_begun_again_at_the_next_look(large):
+    path = large.root / "proc/100/numa_maps"
+    path.unlink()
+    os.mkfifo(path)  # opening it waits until somebody writes
+    workers = Workers(patience_s=0.5)
+    eyes = sensor_of(large, workers)
+    eyes.look()
+    stuck = eyes.look()
+    os.close(os.open(path, os.O_WRONLY))
+    while workers.stuck:
+        time.sleep(0.01)
+
+    seen = sights(eyes, 1)
+
+    assert [each.why for each in stuck.skipped] == [Unfinished.STUCK.value]
+    assert seen == [(SAMPLED, [Mempolicy.UNKNOWN])]
 
 
 def test_malformed_charges_are_as_good_as_none(fake):
