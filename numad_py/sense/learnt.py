@@ -4,8 +4,8 @@
 
 Problem: only numa_maps tells mempolicies, and of a process that is too large for it at every
 reading nothing may be moved while they are not known.
-Primitive: the kernel merges VMAs only where mempolicies are equal (can_vma_merge_before() and
-can_vma_merge_after() in mm/vma.c, mm/mmap.c before v6.12), so that one that grew or was split keeps its own.
+Primitive: the kernel merges VMAs only where mempolicies are equal (mpol_equal() in vma_merge() of mm/mmap.c,
+since v6.12 in is_mergeable_vma() of mm/vma.c), so that one that grew or was split keeps its own.
 Application: a VMA is told of if it lies within one that was walked, or if it begins or ends where
 one did and those below it agree. Of any other nothing is known.
 """
