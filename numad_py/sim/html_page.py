@@ -33,7 +33,7 @@ def page(replays: Sequence[Replay]) -> str:
     """Give the whole document."""
     style = resources.files("numad_py.sim").joinpath("page.css").read_text(encoding="utf-8")
     title = ", ".join(replay.title.split(":")[0] for replay in replays)
-    caption = report.CAPTION.replace("`", "")
+    caption = report.caption(name for each in replays for name in each.scores).replace("`", "")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"

@@ -2,7 +2,7 @@
 
 """Scores for people, as a table, and for machines, as plain values."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -119,6 +119,11 @@ def best_first(scores: Mapping[str, Score]) -> dict[str, Score]:
     return dict(sorted(scores.items(), key=lambda named: named[1].modelled_s))
 
 
+def caption(names: Iterable[str]) -> str:
+    """Say how figures of these policies are to be read."""
+    return CAPTION + ("" if OTHERS.isdisjoint(names) else DOUBT)
+
+
 def rows(scores: Mapping[str, Score]) -> list[list[str]]:
     """Give every figure as words: its name, and then one cell per policy; the baseline must be among them."""
     return [
@@ -141,8 +146,7 @@ def table(
     ranked = best_first(scores)
     if len(ranked) > _ROOMY:
         ranked = {name: replace(score, timeline=halved(score.timeline)) for name, score in ranked.items()}
-    caption = CAPTION + (DOUBT if OTHERS & ranked.keys() else "")
-    drawn = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    drawn = Table(title=title, title_justify="left", caption=caption(scores), caption_justify="left")
     drawn.add_column("policy", no_wrap=True)
     if len(ranked) > _FITTING:
         return _brief(drawn, ranked, ranges or {})
@@ -151,7 +155,7 @@ def table(
     for row in rows(ranked):
         drawn.add_row(*row)
         if row[0] == AT_MOST and ranges:
-            drawn.add_row(FITTED, *("{:.3f}–{:.3f}".format(*ranges[name]) for name in ranked))
+            drawn.add_row(FITTED, *("{:.2f}–{:.2f}".format(*ranges[name]) for name in ranked))
     return drawn
 
 
@@ -160,7 +164,7 @@ def _brief(drawn: Table, ranked: Mapping[str, Score], ranges: Mapping[str, tuple
     for label in (*BRIEF, *([FITTED] if ranges else [])):
         drawn.add_column(label, justify="right")
     for name, figures in values(ranked).items():
-        fitted = ["{:.3f}–{:.3f}".format(*ranges[name])] if ranges else []
+        fitted = ["{:.2f}–{:.2f}".format(*ranges[name])] if ranges else []
         drawn.add_row(name, *(cell(figures) for cell in BRIEF.values()), *fitted)
     return drawn
 
