@@ -82,6 +82,13 @@ def test_the_table_says_that_its_figures_are_modelled():
     assert "Modelled, not measured" in capture.get()
 
 
+def test_the_table_says_how_far_models_of_others_are_to_be_trusted():
+    with (console := Console(width=200)).capture() as capture:
+        console.print(report.table("a trace", {"hold": score({0: 1}), "numad": score({0: 1})}))
+
+    assert "each missed two of nine workloads" in " ".join(capture.get().split())
+
+
 def test_values_survive_json_and_are_rounded_to_what_is_the_same_everywhere():
     values = report.values({"hold": score({0: 1, 1: 2}), "near": score({1: 1})})
 
