@@ -159,11 +159,10 @@ class Reader:
         return vmas, self._estimate(key, vmas, resident_pages, walked_pages)
 
     def _walk_s(self, vmas: maps.Maps, walked_pages: int) -> float:
-        """Estimate how long a walk for the mempolicies takes; 0 where it is not needed or not allowed."""
-        needed = self.sampled_mempolicy is Mempolicy.UNKNOWN
+        """Estimate how long a walk for the mempolicies takes; 0 where it is not allowed."""
         longest_s = min(int(self._pages(vmas).max(initial=0)), walked_pages) * PTE_WALK_S
         whole_s = walked_pages * PTE_WALK_S
-        return whole_s if needed and longest_s <= self.first_walk_s and whole_s <= WHOLE_WALK_S else 0.0
+        return whole_s if longest_s <= self.first_walk_s and whole_s <= WHOLE_WALK_S else 0.0
 
     def _pages(self, vmas: maps.Maps) -> Ints:
         """Give how many pages each VMA has room for that can be read."""

@@ -438,6 +438,15 @@ def test_where_most_of_a_large_process_is_new_it_is_walked_again(large):
     ]
 
 
+def test_what_a_walk_said_counts_more_than_what_the_operator_takes_for_granted(large):
+    numa_maps_file = large.root / "proc/100/numa_maps"
+    numa_maps_file.write_text(numa_maps_file.read_text().replace("default", "bind:0"))
+
+    seen = sights(sensor_of(large, assume_default_mempolicy=True), 3)
+
+    assert seen[1:] == [(WALKED, [Mempolicy.BIND]), (SAMPLED, [Mempolicy.BIND])]
+
+
 @pytest.mark.parametrize("costs", [{"first_walk_ms": 0}, {"first_walk_ms": 5}])
 def test_an_operator_may_forbid_the_walk(large, costs):
     seen = sights(sensor_of(large, **costs), 5)
