@@ -38,6 +38,7 @@ _ROWS: Final[Mapping[str, Callable[[Score, Score], str]]] = {
     "local on average": lambda score, _: _share(score.local_share_mean),
     OVER_TIME: lambda score, _: sparkline(score.timeline),
     "settled, slowest job": lambda score, _: _settled(score),
+    "accesses seen": lambda score, _: _share(score.seen_share),
     "modelled remote access": lambda score, _: _share(score.remote_access_share),
     HEADLINE: lambda score, hold: _ratio(time_to_baseline(score, hold)),
     "  at the least": lambda score, hold: _ratio(_at_an_end(score, hold, min)),
@@ -175,6 +176,7 @@ def values(scores: Mapping[str, Score]) -> dict[str, Any]:
         name: _rounded(
             asdict(score)
             | {
+                "seen_share": score.seen_share,
                 "remote_access_share": score.remote_access_share,
                 "worst_settle_s": score.worst_settle_s,
                 "modelled_time_to_hold": time_to_baseline(score, scores[BASELINE]),

@@ -42,7 +42,7 @@ class Score:
     ``moving_s`` is the CPU time of moving, ``blocked_s`` the time that jobs waited for pages on the move.
     ``held`` counts what the guard held back. ``settle_s`` is by job the time from its first look until
     `SETTLED_SHARE` was local for good; None for never. A job without memory, or that never ran, has none.
-    ``job_s`` is by job how long its recorded work takes.
+    ``seen_cpu_s`` is CPU time of processes whose accesses were seen, not inferred. ``job_s`` is by job how long its recorded work takes.
     ``modelled_ends_s`` are what ``modelled_s`` is at the ends of what nobody knows.
     ``least_s`` is what ``modelled_s`` could have been at the least, as far as an oracle was asked, and
     ``least_anywhere_s`` the same if threads may be moved too. ``perfect_s`` is ``modelled_s`` of the same policy where it
@@ -52,6 +52,7 @@ class Score:
     ticks: int
     elapsed_s: float
     cpu_s: float
+    seen_cpu_s: float
     local_share_end: float | None
     local_share_mean: float | None
     accesses: float
@@ -79,6 +80,11 @@ class Score:
     def remote_access_share(self) -> float | None:
         """Accesses served by another node, of all; None without any."""
         return self.remote_accesses / self.accesses if self.accesses else None
+
+    @property
+    def seen_share(self) -> float | None:
+        """CPU time of processes whose accesses were seen, of all; None without any."""
+        return self.seen_cpu_s / self.cpu_s if self.cpu_s else None
 
     @property
     def worst_settle_s(self) -> float | None:
@@ -121,6 +127,7 @@ class _Sums:
     ticks: int = 0
     elapsed_s: float = 0.0
     cpu_s: float = 0.0
+    seen_cpu_s: float = 0.0
     working_s: float = 0.0
     remote_s: float = 0.0
     local_s: float = 0.0
@@ -172,6 +179,7 @@ class Scorer:
             ticks=sums.ticks,
             elapsed_s=sums.elapsed_s,
             cpu_s=sums.cpu_s,
+            seen_cpu_s=sums.seen_cpu_s,
             local_share_end=self._local_share,
             local_share_mean=sums.local_s / sums.known_s if sums.known_s else self._local_share,
             accesses=sums.cpu_s * prices.accesses_per_cpu_s,
@@ -207,6 +215,7 @@ class Scorer:
         )
         cpu_s = use.cpu_s.sum(axis=1)
         self._sums.cpu_s += float(cpu_s.sum())
+        self._sums.seen_cpu_s += float(cpu_s[use.seen].sum())
         self._sums.working_s += float(working_s.sum())
         self._sums.ends_s += [float(each.sum()) for each in ends_s]
         self._sums.remote_s += float((use.cpu_s * remote).sum())

@@ -27,7 +27,7 @@ class Use:
     """CPU seconds, shares of resident bytes, unbound anonymous bytes, and homes.
 
     ``reach`` has the shape (processes, nodes, nodes): of what a process accesses from one node, the share that lies on
-    another; a process that holds nothing reaches nowhere.
+    another; a process that holds nothing reaches nowhere. Of who is ``seen`` it was investigated, not inferred.
     """
 
     cpu_s: Floats
@@ -35,6 +35,7 @@ class Use:
     anon_bytes: Floats
     home: NDArray[np.bool_]
     reach: Floats
+    seen: NDArray[np.bool_]
 
     @property
     def local_bytes(self) -> Floats:
@@ -76,11 +77,11 @@ class Users:
         home = np.where(asleep, self._home[:-1], _homes(cpu_s, snapshot.topology))
         self._home = np.concatenate([home, self._home[-1:]])
         page_share = self._page_share[:-1]
-        return Use(cpu_s, page_share, self._anon_bytes[:-1], home, self._reached(snapshot, page_share))
+        return Use(cpu_s, page_share, self._anon_bytes[:-1], home, *self._reached(snapshot, page_share))
 
-    def _reached(self, snapshot: Snapshot, page_share: Floats) -> Floats:
-        """Give ``Use.reach``: even over the pages, but of processes that were investigated."""
-        reach = from_everywhere(page_share)
+    def _reached(self, snapshot: Snapshot, page_share: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Give ``Use.reach``, even over the pages but of processes that were investigated, and ``Use.seen``."""
+        reach, seen = from_everywhere(page_share), np.zeros(len(page_share), bool)
         before, self._reach = self._reach, {}
         for row, process in enumerate(snapshot.processes):
             known = before.get(process.key) if before else None
@@ -90,9 +91,10 @@ class Users:
             if known is None or known.accesses is not accesses or known.regions is not process.regions:
                 known = Reach.of(accesses, process.regions)
             self._reach[process.key] = known
+            seen[row] = True
             reach = reach if reach.flags.writeable else reach.copy()
             reach[row] = known.from_nodes(process.threads, page_share[row], snapshot.topology)
-        return reach
+        return reach, seen
 
 
 def _resident(held: Sequence[Regions]) -> tuple[Floats, Floats]:

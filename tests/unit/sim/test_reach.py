@@ -92,6 +92,7 @@ def test_accesses_told_once_are_remembered_and_those_of_others_stay_even():
     users.look(snapshot(0.0, processes=[told, other]))
     later = users.look(snapshot(1.0, processes=[replace(told, accesses=None), other]))
 
+    assert later.seen.tolist() == [True, False]
     assert later.reach.tolist() == [[[1, 0], [0, 1]], [[0.5, 0.5], [0.5, 0.5]]]
 
 

@@ -64,6 +64,7 @@ def test_what_is_not_known_is_a_dash():
         "local at the end",
         "local on average",
         "settled, slowest job",
+        "accesses seen",
         "modelled remote access",
         "modelled time / hold",
         "at the least",

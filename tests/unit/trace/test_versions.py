@@ -55,6 +55,17 @@ def test_what_version_0_0_recorded_is_read_as_it_was():
     assert sum(cpu_s for each in run for cpu_s in each.snapshot.cpu_s.sum(axis=1)) == pytest.approx(18.42)
 
 
+def test_what_version_1_0_recorded_is_read_as_it_was():
+    header, ticks = read(RECORDED / "v1.0.jsonl.zst")
+    run = list(ticks)
+
+    told = [each.accesses for one in run for each in one.snapshot.processes if each.accesses]
+    assert header.kernel == "6.12.95"
+    assert (len(run), len(told)) == (62, 1)
+    assert sum(int(each.counts.sum()) for each in told) == 8
+    assert sum(cpu_s for each in run for cpu_s in each.snapshot.cpu_s.sum(axis=1)) == pytest.approx(98.53)
+
+
 def test_columns_of_a_later_minor_version_change_nothing(tmp_path):
     path = later(tmp_path / "later.jsonl", heated)
 
