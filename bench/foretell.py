@@ -190,7 +190,7 @@ def by_cpu_time(accesses, cpu_s):
     """Give the remote share of each node's accesses, weighed by CPU time; a node without any counts as it is."""
     accesses = np.array(accesses, float)
     remote = 1 - np.diag(accesses) / np.maximum(accesses.sum(axis=1), 1)
-    return float(remote @ cpu_s / cpu_s.sum())
+    return float(np.average(remote, weights=cpu_s))
 
 
 if __name__ == "__main__":
