@@ -46,7 +46,7 @@ NINE = {
     ),
     "halves": Workload(
         "a process touches an array on node 0, then a thread on each node writes its half",
-        (("halves",),),
+        (("halves", "--lockstep"),),
         is_told=False,
         groups_differ=True,
     ),

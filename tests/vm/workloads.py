@@ -53,6 +53,7 @@ _HUGE_PAGE_BYTES = 2 << 20
 _HEADS = (0, _HUGE_PAGE_BYTES // _BASE_PAGE_BYTES)
 _READ_BYTES = 1 << 20
 _SCRATCH_PAGES = 64
+_PART_BYTES = 1 << 20
 _ROUND_BYTES = 8  # of a count of rounds
 _MPOL_F_NUMA_BALANCING = 1 << 13
 _SHORT_LIVED = 20  # children
@@ -160,17 +161,20 @@ def hold_mmap_lock(file: str) -> None:
     os.close(direct)
 
 
-def touch_halves(memory: mmap.mmap, nodes: tuple[int, int], *, stays: bool) -> None:
+def touch_halves(
+    memory: mmap.mmap, nodes: tuple[int, int], *, stays: bool, lockstep: Lockstep | None
+) -> None:
     """Start a thread on each node that writes its half round and round, without the interpreter's lock."""
-    half, lockstep = len(memory) // 2, Lockstep(len(nodes))
+    half, bound_to = len(memory) // 2, nodes[0] if stays else None
     for index, node in enumerate(nodes):
-        bound_to = nodes[0] if stays else None
-        args = (address_of(memory) + index * half, half, node, bound_to, lockstep, index)
+        start = address_of(memory) + index * half
+        keep_step = partial(lockstep.wait, index, lambda: False) if lockstep else None
+        args = (start, half, node, bound_to, keep_step)
         threading.Thread(target=_write_for_ever, args=args, daemon=True).start()
 
 
 def _write_for_ever(
-    start: int, length: int, node: int, bound_to: int | None, lockstep: Lockstep, index: int
+    start: int, length: int, node: int, bound_to: int | None, keep_step: Callable[[], None] | None
 ) -> None:
     if bound_to is not None:
         # Since Linux commit bda420b98505 ("numa balancing: migrate on fault among multiple bound nodes") (in v5.12)
@@ -180,8 +184,12 @@ def _write_for_ever(
     os.sched_setaffinity(threading.get_native_id(), cpus_of(node))
     print("thread", threading.get_native_id(), node, flush=True)
     while True:
-        ctypes.memset(start, 1, length)
-        lockstep.wait(index, lambda: False)
+        # In step all at once: between parts it would have to wait for the interpreter, in which the other one waits.
+        part_bytes = length if keep_step else _PART_BYTES
+        for part in range(start, start + length, part_bytes):
+            ctypes.memset(part, 1, min(part_bytes, start + length - part))
+        if keep_step:
+            keep_step()
 
 
 def obey(work: Callable[[], None], options: argparse.Namespace) -> None:
@@ -321,7 +329,9 @@ def main() -> None:
     pin(-(-start // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES, _HEADS if options.pin_heads else ())
     print("ready", f"{start:x}", f"{start + len(memory):x}", flush=True)
     if options.kind == "halves":
-        touch_halves(memory, (options.allocate_on, options.run_on), stays=options.stays)
+        lockstep = Lockstep(2) if options.lockstep else None
+        nodes = (options.allocate_on, options.run_on)
+        touch_halves(memory, nodes, stays=options.stays, lockstep=lockstep)
         sys.stdin.read()
     obey(_work(memory, options), options)
 
