@@ -11,9 +11,10 @@ import pytest
 
 from numad_py import trace
 from numad_py.model import RegionKind
-from numad_py.profile import ProfileError, parse_yaml
+from numad_py.profile import ProfileError
 from numad_py.sim import cost, scenario, script, shipped
 from numad_py.trace.compression import decompressed
+from tests.scripts import changed
 
 SIM = Path(__file__).parents[3] / "sim"
 TRACES = sorted((SIM / "traces").glob("*.jsonl*"))
@@ -35,11 +36,7 @@ jobs:
 
 def scripted(group=GROUP, **changes):
     """Give a scenario of one job with one such group, after ``changes`` of its text."""
-    text = TEXT.replace("GROUP", group)
-    for was, now in changes.items():
-        assert was in text
-        text = text.replace(was, now)
-    return script.scripted(parse_yaml(text, "here"), "here")
+    return changed(TEXT.replace("GROUP", group), **changes)
 
 
 def processes(ticks):

@@ -9,11 +9,12 @@ import pytest
 
 from numad_py import trace
 from numad_py.model import MovePages, Reason
-from numad_py.profile import ProfileError, parse_yaml
-from numad_py.sim import scenario, script
+from numad_py.profile import ProfileError
+from numad_py.sim import scenario
 from numad_py.sim.cost import default_prices
 from numad_py.sim.moving import carry_out
 from numad_py.topology import DeviceKind
+from tests.scripts import changed
 
 MB = 1 << 20
 GROUP = "run: [{at_s: 0, cores: [2, 2]}], memory: [{kind: heap, mb: [8, 0]}]"
@@ -31,11 +32,7 @@ TOUCHED = GROUP.replace("mb: [8, 0]", "mb: [8, 0], touched_by: [[1, 0], [0, 1]]"
 
 def scripted(group=GROUP, **changes):
     """Give a scenario of one job with one such group, after ``changes`` of its text."""
-    text = TEXT.replace("GROUP", group)
-    for was, now in changes.items():
-        assert was in text
-        text = text.replace(was, now)
-    return script.scripted(parse_yaml(text, "here"), "here")
+    return changed(TEXT.replace("GROUP", group), **changes)
 
 
 def first_process(ticks):
