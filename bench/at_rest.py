@@ -32,6 +32,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.crowd import LATE_BYTES, REGIONS, THREADS, labelled
 from numad_py import trace
 from numad_py.kernel import cgroup
+from numad_py.sense import opt_in
+from numad_py.sense.opt_in import Rules
 
 WARM_UP_S = 20.0
 END_S = 30.0  # for a daemon, until it is killed
@@ -123,11 +125,13 @@ def started(group, words, log):
 
 @contextlib.contextmanager
 def warm_daemon(group, said, *options):
-    """Run the daemon, warmed up."""
+    """Run the daemon, warmed up, in folders of its own as systemd would: with metrics."""
     with tempfile.TemporaryDirectory() as folder:
         config, log = Path(folder) / "numad.yaml", Path(folder) / "log"
         config.write_text(f"period_s: {said.period}\nbudget_core_share: {said.budget}\n")
-        words = [sys.executable, "-m", "numad_py", "daemon", "--config", str(config), *options]
+        folders = [f"{name}={folder}" for name in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY")]
+        command = [sys.executable, "-m", "numad_py", "daemon", "--config", str(config), *options]
+        words = ["env", *folders, *command]
         with started(group, words, log) as running:
             while "event=started" not in (lines := log.read_text()):
                 if lines and not running.processes:
@@ -278,7 +282,7 @@ def main():
     said = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it too ends what was started
     mount = cgroup.read_mount_point()
-    for job in cgroup.labels(mount).jobs:
+    for job in opt_in.assign(cgroup.walk(mount), mount, Rules()).jobs:
         raise SystemExit(
             f"the daemon would look at {job.path} too, which is labelled: wait, or take its label off"
         )

@@ -39,7 +39,8 @@ IN_CIRCLES = {"wanderer-2-s", "wanderer-25-s", "short-lived"}
 TAIL_S, ENDING_S, GOES_ON_S = 10.0, 2.0, 60.0
 LEAST_WINDOW_S = 10.0  # looks in a guest are seconds apart now and then
 WITHIN, APART = 0.10, 0.10
-FEWEST = {"cells": 28, "orders": 20}
+# Before decision 19 these were 28 and 20; the daemon was not counted in guests anew after it.
+FEWEST = {"cells": 29, "orders": 19}
 DEADLINE_S = 0.8  # of the daemon in the guest, at a period of 1 s
 # In an emulated guest a walk takes some eight times as long as on a machine: 40 ms for 320 MB.
 ACUITY = {"it": Acuity(walk_s=500e-9, longest_walk_s=50e-3)}

@@ -82,7 +82,7 @@ class Child:
         pid = self.process.pid
         start, end = np.array([0], np.uint64), np.array([1 << 47], np.uint64)
         one, pages = np.ones(1, np.int64), np.ones((1, len(topology.nodes)), np.int64)
-        regions = Regions(start, end, one * PAGE, one * 0, one * 0, one, one, pages)
+        regions = Regions(start, end, one * PAGE, one * 0, one * 0, one, one * 0, one * 0, one, pages)
         key = ProcessKey(pid, proc_stat.read(pid).start_ticks)
         threads = Threads(np.array([pid]), np.array([0]), np.array([1.0]))
         return Process(key, "child", topology.node_ids, threads, regions, 0.0)

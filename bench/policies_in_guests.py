@@ -19,7 +19,6 @@ import platform
 import secrets
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,21 +31,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from numad_py import profiles, trace
 from numad_py.daemon import log
 from numad_py.daemon.config import Config
-from numad_py.daemon.service import Service, stopped_by_signals
-from numad_py.kernel import perf_events
+from numad_py.daemon.running import heard_signals
+from numad_py.daemon.service import Service
 from numad_py.policies.hold import Hold
 from tests.vm import fill, nine
 from tests.vm.access_counts import BUILD, AccessCounts
+from tests.vm.cells import balancing, daemon, nobody, numad
 from tests.vm.guests import BY_NAME
 from tests.vm.nine import NINE, running
-from tests.vm.service import Daemon
 
 GUESTS = Path(__file__).parents[1] / "sim" / "guests"
-BALANCING = Path("/proc/sys/kernel/numa_balancing")
 SCANS = Path("/sys/kernel/debug/sched/numa_balancing")
 # The guest is some twenty times slower than a machine; for recording alone the kernel scans as if it were not.
 SCAN_MS = {"scan_delay_ms": "100", "scan_period_min_ms": "200", "scan_period_max_ms": "1000"}
-SLOWER = 20  # than a machine
 SETTLE_S = {"hold": 3.0, "threshold": 40.0}  # instead of a workload's own, if that settles at all
 INVESTIGATED_S = 45.0  # by when it is known who uses what
 BUDGET_CORE_SHARE = 1.0
@@ -54,50 +51,7 @@ CELLS = "cells.jsonl"
 RECORDED = "recorded"
 
 
-@contextlib.contextmanager
-def hold():
-    """Let nothing move anything."""
-    yield
-
-
-@contextlib.contextmanager
-def kernel():
-    """Switch the kernel's NUMA balancing on, as it comes."""
-    BALANCING.write_text("1")
-    try:
-        yield
-    finally:
-        BALANCING.write_text("0")
-
-
-@contextlib.contextmanager
-def numad():
-    """Run Debian's numad, as it comes: it looks every 5 to 15 s."""
-    words = Path("/var/log/numad.log")
-    begins_at = words.stat().st_size if words.exists() else 0
-    subprocess.run(["numad", "-i", "5:15"], check=True)
-    time.sleep(1)
-    try:
-        subprocess.run(["pgrep", "-x", "numad"], check=True, stdout=subprocess.DEVNULL)
-        yield
-    finally:
-        subprocess.run(["numad", "-i", "0"], check=True)
-        said = words.read_bytes()[begins_at:].decode(errors="replace").splitlines()
-        print(*(f"    numad: {line}" for line in said if "dvising" in line or "oving" in line), sep="\n")
-
-
-@contextlib.contextmanager
-def threshold():
-    """Run the daemon with its profile ``default``, with the CPU time that its budget is on a machine."""
-    with tempfile.TemporaryDirectory() as folder:
-        daemon = Daemon(Path(folder), mode="act", period_s=1.0, budget_core_share=0.01 * SLOWER)
-        try:
-            yield
-        finally:
-            daemon.stop()
-
-
-POLICIES = {"hold": hold, "kernel": kernel, "numad": numad, "threshold": threshold}
+POLICIES = {"hold": nobody, "kernel": balancing, "numad": numad, "threshold": daemon}
 
 
 @contextlib.contextmanager
@@ -121,7 +75,7 @@ def record(path):
     service = Service(Config(period_s=1.0, budget_core_share=BUDGET_CORE_SHARE), policy=Hold())
     hidden = trace.Anonymiser(secrets.token_bytes(32), frozenset(profiles.names()))
     with (
-        stopped_by_signals(service.clock),
+        heard_signals(service.clock),
         trace.Writer(path, hidden.header(service.header())) as writer,
     ):
         for tick in service.ticks():
@@ -141,7 +95,7 @@ def sampled(workload):
         return
     for name, value in SCAN_MS.items():
         (SCANS / name).write_text(value)
-    with kernel():
+    with balancing():
         yield ("--stays",)
 
 
@@ -284,9 +238,6 @@ def main():
         collect()
         return
     guest = BY_NAME[os.environ["NUMAD_VM_TESTS"]]
-    # The first event that is open, and the last that is closed, make the kernel patch its scheduler. Emulated CPUs
-    # that run it meanwhile can trip over the patch, as inside.sh says; so one is open as long as anything runs.
-    perf_events.open_event(perf_events.PAGE_FAULTS, pid=0)
     with tempfile.TemporaryDirectory() as folder, fill.disk(Path(folder)) as mount:
         (run_recordings if said.record else run_policies)(said, guest, mount / "file")
 

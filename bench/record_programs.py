@@ -29,7 +29,7 @@ from numad_py import profiles, trace
 from numad_py.daemon import log
 from numad_py.daemon.config import Config
 from numad_py.daemon.service import Service
-from numad_py.kernel import cgroup, perf_events
+from numad_py.kernel import cgroup
 from numad_py.policies.hold import Hold
 from numad_py.sense import sensor
 from tests.vm.job_memory import cpus_of
@@ -152,9 +152,6 @@ def main():
     said = arguments()
     log.configure(foreground=True)
     sensor.LOCKED_SHARE = LOCKED_SHARE
-    # With its first perf event the kernel patches its scheduler, and with its last again, which emulated CPUs can
-    # trip over ("Oops: int3"): so one is open all the time.
-    perf_events.open_event(perf_events.PAGE_FAULTS, pid=0)
     for name in said.program or PROGRAMS:
         print(f"\n{name}", flush=True)
         out = Path(os.environ["NUMAD_VM_FOLDER"]) / f"{name.replace('_', '-')}.jsonl.zst"

@@ -3,9 +3,12 @@
 """The loop, written once for both worlds."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from numad_py.model import Tick
 from numad_py.roles import Actuator, Clock, Policy, Sensor
+
+ACTING_SHARE: Final = 0.8  # of a period, for which moves may take place in a turn
 
 
 def ticks(
@@ -19,6 +22,7 @@ def ticks(
     while clock.wait(period_s):
         snapshot = sensor.look()
         plan = policy.decide(snapshot)
-        tick = Tick(snapshot, plan, actuator.move(plan))
+        answers, moves = actuator.move(plan), len(plan.moves)
+        tick = Tick(snapshot, plan, answers[:moves], answers[moves:])
         policy.review(tick)
         yield tick

@@ -53,7 +53,10 @@ class Regions:
 
     ``pages`` has the shape (regions, nodes) and counts pages of ``page_bytes``;
     ``anon_pages`` says how many of a row's pages are anonymous; ``mapmax`` is
-    the highest number of processes that map any one page of the row.
+    the highest number of processes that map any one page of the row. ``backing``
+    numbers the memory that a row shares with other processes of its job and, as far
+    as ``mapmax`` tells, with nobody else, and ``offset`` says at which of its bytes
+    the row begins; both are 0 where there is none.
     """
 
     start: Addresses
@@ -62,6 +65,8 @@ class Regions:
     kind: Ints
     mempolicy: Ints
     mapmax: Ints
+    backing: Ints
+    offset: Ints
     anon_pages: Ints
     pages: Ints
 
@@ -81,9 +86,14 @@ class Regions:
 
     @cached_property
     def movable(self) -> Bools:
-        """The only rows that may ever be moved: unbound, and no file that others map too."""
+        """The only rows that may ever be moved for one process alone: unbound, and no file that others map too."""
         own: Bools = (self.kind != _FILE) | (self.mapmax <= 1)
         return self.unbound & own
+
+    @cached_property
+    def shared(self) -> Bools:
+        """The only rows that may ever be moved for all that map them."""
+        return self.unbound & (self.backing > 0)
 
     @cached_property
     def movable_bytes(self) -> Ints:
@@ -98,12 +108,17 @@ class Regions:
     @staticmethod
     def empty(nodes: int) -> "Regions":
         """Give no regions on that many nodes."""
-        none = np.zeros(0, np.int64)
-        addresses = np.zeros(0, np.uint64)
-        return Regions(addresses, addresses, none, none, none, none, none, np.zeros((0, nodes), np.int64))
+        addresses, columns = (
+            np.zeros(0, np.uint64),
+            dict.fromkeys(REGION_COLUMNS[2:-1], np.zeros(0, np.int64)),
+        )
+        return Regions(addresses, addresses, **columns, pages=np.zeros((0, nodes), np.int64))
 
 
-REGION_COLUMNS = ("start", "end", "page_bytes", "kind", "mempolicy", "mapmax", "anon_pages", "pages")
+REGION_COLUMNS = (
+    *("start", "end", "page_bytes", "kind", "mempolicy", "mapmax", "backing", "offset"),
+    *("anon_pages", "pages"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +277,8 @@ class Job:
     """A labelled cgroup subtree. Its identity is the cgroup id, not the path.
 
     ``barrier`` says that its processes are ranks that wait for each other at every step; nobody can see that from
-    outside.
+    outside. ``progress`` is how far its processes say that they came since they said so first, in a unit of their
+    own, as of ``progress_age_s`` ago; None where none does.
     """
 
     cgroup_id: int
@@ -272,6 +288,8 @@ class Job:
     memory: JobMemory | None
     counters: JobCounters | None = None
     barrier: bool = False
+    progress: float | None = None
+    progress_age_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +303,12 @@ class NodeMemory:
     inactive_file_bytes: Ints
     dirty_bytes: Ints
     anon_bytes: Ints
+
+    @property
+    def clean_bytes(self) -> Ints:
+        """Page cache that the kernel can drop at once: inactive, and written back."""
+        clean: Ints = np.maximum(self.inactive_file_bytes - self.dirty_bytes, 0)
+        return clean
 
 
 @dataclass(frozen=True)
@@ -326,6 +350,11 @@ class Snapshot:
     def processes(self) -> tuple[Process, ...]:
         """The processes of all jobs, in the order of the jobs."""
         return tuple(process for job in self.jobs for process in job.processes)
+
+    @cached_property
+    def row_of(self) -> Mapping[ProcessKey, int]:
+        """Where a process stands in ``processes``, and in every column by process."""
+        return {process.key: row for row, process in enumerate(self.processes)}
 
     @cached_property
     def cpu_s(self) -> Floats:
@@ -377,6 +406,7 @@ class Reason(StrEnum):
     MEMORY_FOLLOWS_CPU = "memory-follows-cpu"
     TASKS_FOLLOW_MEMORY = "tasks-follow-memory"
     SPREAD = "spread"
+    TAKEN_BACK = "taken-back"  # the guard's own: what was moved did not help
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,7 +417,9 @@ class MovePages:
     With one target every page goes there; with several, pages go to them in
     turn by address, so that asking twice moves nothing twice. ``whole`` says
     that these ranges are all the process has resident and that nobody outside
-    its job maps any of it.
+    its job maps any of it. ``figures`` decided it; their names carry units.
+    ``among`` are the processes of its job, where pages are to move that several
+    of them map: for all at once, if nobody else does.
     """
 
     process: ProcessKey
@@ -399,6 +431,8 @@ class MovePages:
     limit_bytes: int
     reason: Reason
     whole: bool = False
+    figures: Mapping[str, float] = field(default_factory=dict)
+    among: tuple[ProcessKey, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -408,6 +442,7 @@ class MoveTasks:
     process: ProcessKey
     nodes: tuple[int, ...]
     reason: Reason
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 class Refusal(StrEnum):
@@ -420,6 +455,11 @@ class Refusal(StrEnum):
     COOLDOWN = "cooling down after a move elsewhere"
     BACKOFF = "backing off after failures"
     TASKS = "tasks are not moved"
+    UNKNOWN_PACE = "the job's own pace is not known yet"
+    JUDGED = "what was moved is being judged"
+    NO_HELP = "left alone since its last moves did not help"
+    PHASES = "its phases are shorter than a move pays for itself"
+    WITHHELD = "withheld, so that what moves save can be learned beside it"
 
 
 @dataclass(frozen=True)
@@ -429,18 +469,75 @@ class Held:
     process: ProcessKey
     bytes: int
     why: Refusal
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
+class Decision(StrEnum):
+    """What a policy decided of one process."""
+
+    MOVE = "move"  # what it has elsewhere should come now
+    WAIT = "wait"  # it should, once that was so for some looks more
+    STAY = "stay"  # it is well where it is
+    NO_EVIDENCE = "no evidence"  # it ran too little, or on too many nodes, to tell
+    UNTOLD = "not told"  # the policy does not explain itself
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure, and the limit that it was held against, by their names, which carry units."""
+
+    figure: str
+    value: float
+    limit: str
+    limit_value: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was decided of one process at the last look, by what figures, and what the guard held back of it.
+
+    ``targets`` are the nodes where its memory belongs; ``more_looks`` like the last are waited for; ``notes`` are
+    sentences on what these figures leave out.
+    """
+
+    decision: Decision
+    compared: tuple[Compared, ...] = ()
+    targets: tuple[int, ...] = ()
+    more_looks: int = 0
+    held: tuple[Held, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Verdict(StrEnum):
+    """What the guard found of a job after its pages or tasks were moved."""
+
+    HELPED = "helped"
+    NO_DIFFERENCE = "no difference"  # none that is larger than the job's own variation
+    UNVERIFIED = (
+        "unverified"  # nothing tells: the job reports nothing, no counter is verified, or too little was seen
+    )
+    TAKEN_BACK = "taken back"  # it became slower
+    PING_PONG = "ping-pong"  # pages went back and forth: taken back too
+    GAVE_WAY = "gave way"  # somebody else moved pages away again that had been placed
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the guard found of the last moves of a job; ``figures`` as of a move."""
+
+    cgroup_id: int
+    verdict: Verdict
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All wishes of one tick, most valuable first, and what the guard held back.
-
-    ``task_moves`` are for simulated machines: the guard, and so the daemon, lets none of them through.
-    """
+    """All wishes of one tick, most valuable first, what the guard held back, and what it found of earlier moves."""
 
     moves: tuple[MovePages, ...] = ()
     held: tuple[Held, ...] = ()
     task_moves: tuple[MoveTasks, ...] = ()
+    judged: tuple[Judged, ...] = ()
 
 
 class Ending(StrEnum):
@@ -459,12 +556,13 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of one move.
+    """What became of one move, of pages or of tasks.
 
     ``moved_bytes`` were verified on their target; ``failed`` counts pages by the kernel's
     errno name, or ``unmovable`` for pages that stayed after two tries (pinned, most often);
     ``stayed_start`` and ``stayed_end`` are where those are; ``reached`` is the address below which
-    every page was dealt with; ``call_s`` is the time of each moving call.
+    every page was dealt with; ``call_s`` is the time of each moving call. ``moved_threads`` were given other
+    CPUs; of a move of tasks ``failed`` counts threads, by why they were left as they were.
     """
 
     ending: Ending
@@ -476,12 +574,71 @@ class Outcome:
     took_s: float = 0.0
     call_s: tuple[float, ...] = ()
     detail: str = ""
+    moved_threads: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Tick:
-    """One turn of the loop; ``outcomes`` answer ``plan.moves`` one by one."""
+    """One turn of the loop; ``outcomes`` answer ``plan.moves`` one by one, and ``task_outcomes`` ``plan.task_moves``.
+
+    A trace of version 1.0 or older tells no ``task_outcomes``.
+    """
 
     snapshot: Snapshot
     plan: Plan
     outcomes: tuple[Outcome, ...]
+    task_outcomes: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why a process is left alone for a while: where it was moved and when, and what failed since."""
+
+    targets: tuple[int, ...] = ()
+    moved_s: float = 0.0
+    reversals: int = 0
+    failures: int = 0
+    quiet_until_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Whence:
+    """Where a process had its pages before they were moved: of regions by their ``start``, by node."""
+
+    process: ProcessKey
+    start: tuple[int, ...]
+    pages: tuple[tuple[int, ...], ...]
+    among: tuple[ProcessKey, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """Moves of a job that are not judged yet, or are being taken back until ``back_until_s``; its speeds before."""
+
+    cgroup_id: int
+    began_s: float
+    moved_s: float
+    speeds: tuple[float, ...]
+    whence: tuple[Whence, ...]
+    back_until_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Who is left alone for a while, and whose moves are not judged yet; what outlives a restart.
+
+    That is processes, their pages and their tasks, and by cgroup id jobs of which moves were taken back.
+    """
+
+    pages: tuple[tuple[ProcessKey, Wait], ...] = ()
+    tasks: tuple[tuple[ProcessKey, Wait], ...] = ()
+    jobs: tuple[tuple[int, Wait], ...] = ()
+    unjudged: tuple[Unjudged, ...] = ()
+
+    def __add__(self, more: "Waits") -> "Waits":
+        return Waits(
+            self.pages + more.pages,
+            self.tasks + more.tasks,
+            self.jobs + more.jobs,
+            self.unjudged + more.unjudged,
+        )

@@ -22,6 +22,8 @@ from typing import Any, Final, Generic, Literal, NoReturn, TypeVar, cast, get_ar
 import msgspec
 import yaml
 
+from numad_py.mendable import Mendable
+
 Parameters = TypeVar("Parameters")
 Limits = TypeVar("Limits")
 Value = TypeVar("Value")
@@ -44,7 +46,7 @@ _TYPE_NAMES: Final[Mapping[Any, str]] = {
 }
 
 
-class ProfileError(ValueError):
+class ProfileError(Mendable, ValueError):
     """What an operator wrote is not understood; one sentence says where and why."""
 
 

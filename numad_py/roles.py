@@ -4,7 +4,7 @@
 
 from typing import Protocol
 
-from numad_py.model import Outcome, Plan, Snapshot, Tick
+from numad_py.model import Explanation, Outcome, Plan, ProcessKey, Snapshot, Tick, Waits
 
 
 class Sensor(Protocol):
@@ -30,12 +30,24 @@ class Policy(Protocol):
         """See what came of the last plan. Most policies need not care."""
         return
 
+    def waits(self) -> Waits:
+        """Give what must outlive a restart. Most policies keep nothing."""
+        return Waits()
+
+    def recall(self, waits: Waits) -> None:
+        """Take what another policy gave before a restart."""
+        return
+
+    def explain(self, key: ProcessKey) -> Explanation | None:
+        """Say what was decided of a process at the last look; None where that is not known."""
+        return None
+
 
 class Actuator(Protocol):
     """Carries out moves."""
 
     def move(self, plan: Plan) -> tuple[Outcome, ...]:
-        """Carry out what can be done by the deadline; answer every move, in order."""
+        """Carry out what can be done by the deadline; answer every move in order, then every move of tasks."""
         ...
 
 

@@ -2,10 +2,11 @@
 
 """The machine as the kernel tells it: its nodes, their CPUs and devices; and the columns that values are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,24 @@ Bools = NDArray[np.bool_]
 Addresses = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 CpuGroups = tuple[tuple[int, ...], ...]  # ascending, and apart
+
+HOME_PART: Final = 0.5  # of the CPU time on the busiest node, from which on another is home too
+
+
+class Columns:
+    """What a dataclass of nothing but columns inherits: their rows are chosen, and put together, at once."""
+
+    __dataclass_fields__: ClassVar[Mapping[str, object]]
+
+    def take(self, rows: Bools | Ints) -> Self:
+        """Give the chosen rows, in that order."""
+        return type(self)(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Put the rows of all parts below each other; of one at least."""
+        columns = ([getattr(part, name) for part in parts] for name in cls.__dataclass_fields__)
+        return cls(*(np.concatenate(each) for each in columns))
 
 
 @dataclass(frozen=True)
@@ -56,7 +75,8 @@ class Topology:
     """The machine. ``distances`` are SLIT numbers, 10 is local; they are not times.
 
     ``sockets``, ``llcs`` (last-level caches, on EPYC a CCX) and ``cores`` (SMT siblings) are
-    the CPUs that each holds; a CPU of which the kernel tells nothing is in none.
+    the CPUs that each holds; a CPU of which the kernel tells nothing is in none. ``demotes`` says that the kernel
+    sends cold pages to nodes without CPUs.
     """
 
     nodes: tuple[Node, ...]
@@ -68,6 +88,7 @@ class Topology:
     isolated_cpus: tuple[int, ...] = ()
     nohz_full_cpus: tuple[int, ...] = ()
     devices: tuple[Device, ...] = ()
+    demotes: bool = False
 
     @cached_property
     def node_ids(self) -> tuple[int, ...]:
@@ -101,10 +122,26 @@ class Topology:
         nearest = [min(having, key=lambda index: (row[index], index)) for row in self.distances]
         return np.array(nearest, np.int64)
 
+    def homes(self, cpu_s: Floats) -> Bools:
+        """By row and node: whether the row's memory belongs there, given the CPU seconds it used by node.
+
+        It belongs to the node whose CPUs were used most, and to any whose were used at least half as much.
+        """
+        busiest_s = cpu_s.max(axis=1, initial=0, keepdims=True)
+        rows, nodes = np.nonzero((cpu_s > 0) & (cpu_s >= HOME_PART * busiest_s))
+        homes = np.zeros(cpu_s.shape, bool)
+        homes[rows, self.memory_of[nodes]] = True
+        return homes
+
     @cached_property
     def gpu_ids(self) -> frozenset[int]:
         """The nodes whose memory is a GPU's."""
         return frozenset(node.id for node in self.nodes if node.gpu)
+
+    @cached_property
+    def may_leave(self) -> Bools:
+        """By node: whether memory may be brought home from there; a GPU's stays, and so does what the kernel demotes."""
+        return np.array([bool(node.cpus) or not (node.gpu or self.demotes) for node in self.nodes], bool)
 
     @cached_property
     def cpus_by_node(self) -> Ints:

@@ -5,7 +5,9 @@
 A page walk or a move can sleep uninterruptibly: behind writeback, a FUSE or NFS
 server, or a held mmap lock. So such calls run in threads of their own. One that
 takes longer than ``patience_s`` is left to itself: its process is set aside and
-named until the call returns, and a new thread goes on with the rest. At most
+named until the call returns, and a new thread goes on with the rest. A task of
+many calls says after each that it came back, and the next may take as long; one whose
+call has to take long says so before. At most
 ``stuck_limit`` processes may be in that state; after that nothing is begun.
 What no signal can end keeps our own process from ending too: when told to stop,
 the loop stops at once, and the process is gone when its last such call returns.
@@ -32,13 +34,38 @@ class Unfinished(Enum):
 
 
 @dataclass(eq=False)
+class _Task:
+    """What a thread is at: the index of its task, -1 before the first, and when its last call came back."""
+
+    index: int = -1
+    since_s: float = field(default_factory=time.monotonic)
+
+
+_mine = threading.local()
+
+
+def came_back() -> None:
+    """Say, within a task of many calls, that one of them returned: the next may take as long."""
+    task = getattr(_mine, "task", None)
+    if task is not None:
+        task.since_s = time.monotonic()
+
+
+def expect(call_s: float) -> None:
+    """Say, within a task, that its next call takes so long by itself."""
+    task = getattr(_mine, "task", None)
+    if task is not None:
+        task.since_s = time.monotonic() + call_s
+
+
+@dataclass(eq=False)
 class _Run(Generic[T]):
     """One call of ``Workers.run``: what is left to do, what came of it, who is at it."""
 
     tasks: Sequence[tuple[ProcessKey, Callable[[], T]]]
     left: deque[int] = field(default_factory=deque)
     results: dict[int, T | OSError | Unfinished] = field(default_factory=dict)
-    busy: dict[threading.Thread, tuple[int, float]] = field(default_factory=dict)
+    busy: dict[threading.Thread, _Task] = field(default_factory=dict)
     error: BaseException | None = None
 
 
@@ -78,14 +105,14 @@ class Workers:
 
     def _start(self, run: _Run[T]) -> None:
         thread = threading.Thread(target=self._work, args=(run,), name="numad-worker", daemon=True)
-        run.busy[thread] = (-1, time.monotonic())
+        run.busy[thread] = _Task()
         thread.start()
 
     def _work(self, run: _Run[T]) -> None:
         me = threading.current_thread()
         with self._changed:
             while (index := self._next(run)) is not None:
-                run.busy[me] = (index, time.monotonic())
+                run.busy[me] = _mine.task = _Task(index)
                 self._changed.release()
                 try:
                     result = self._attempt(run, index)
@@ -117,14 +144,14 @@ class Workers:
             return Unfinished.POSTPONED
 
     def _until_next_is_late(self, run: _Run[T]) -> float:
-        first = min(since for _, since in run.busy.values())
-        return max(first + self._patience_s - time.monotonic(), 0.001)
+        first_s = min(task.since_s for task in run.busy.values())
+        return max(first_s + self._patience_s - time.monotonic(), 0.001)
 
     def _set_aside_the_late(self, run: _Run[T]) -> None:
-        now = time.monotonic()
-        late = [t for t, (index, since) in run.busy.items() if index >= 0 and now - since > self._patience_s]
+        before_s = time.monotonic() - self._patience_s
+        late = [each for each, task in run.busy.items() if task.index >= 0 and task.since_s < before_s]
         for thread in late:
-            index, _ = run.busy.pop(thread)
+            index = run.busy.pop(thread).index
             self._stuck[run.tasks[index][0]] += 1
             run.results[index] = Unfinished.STUCK
             if run.left and len(+self._stuck) < self._stuck_limit:

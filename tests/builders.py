@@ -22,6 +22,7 @@ from numad_py.model import (
     Job,
     JobCounters,
     JobMemory,
+    Judged,
     LookCost,
     Mempolicy,
     MovePages,
@@ -41,6 +42,7 @@ from numad_py.model import (
     ThreadGroup,
     Threads,
     Tick,
+    Verdict,
 )
 from numad_py.topology import Device, DeviceKind, Node, Topology
 
@@ -79,6 +81,7 @@ def regions(
     kind=RegionKind.ANON,
     mempolicy=Mempolicy.DEFAULT,
     mapmax=1,
+    backing=0,
 ):
     """Give one region per ``{node id: pages}``, one after the other from ``start``, fully resident."""
     pages = np.array([by_node(row, on) for row in rows], np.int64).reshape(len(rows), len(on.nodes))
@@ -93,6 +96,8 @@ def regions(
         kind=every * int(kind),
         mempolicy=every * int(mempolicy),
         mapmax=every * mapmax,
+        backing=every * backing,
+        offset=(starts - start) * (backing > 0),
         anon_pages=total * (kind != RegionKind.FILE),
         pages=pages,
     )
@@ -168,12 +173,14 @@ def move(
     )
 
 
-def tick(snapshot=None, *, moves=(), outcomes=None, held=(), **looked):
+def tick(
+    snapshot=None, *, moves=(), outcomes=None, held=(), task_moves=(), task_outcomes=(), judged=(), **looked
+):
     """Give one turn of the loop; without ``outcomes`` every move is done. ``looked`` goes to ``snapshot()``."""
     answers = tuple(Outcome(Ending.DONE) for _ in moves) if outcomes is None else tuple(outcomes)
-    return Tick(
-        _snapshot(**looked) if snapshot is None else snapshot, Plan(tuple(moves), tuple(held)), answers
-    )
+    seen = _snapshot(**looked) if snapshot is None else snapshot
+    plan = Plan(tuple(moves), tuple(held), tuple(task_moves), tuple(judged))
+    return Tick(seen, plan, answers, tuple(task_outcomes))
 
 
 _snapshot = snapshot
@@ -198,6 +205,7 @@ counts = st.integers(0, 1 << 40)
 page_counts = st.integers(0, 64)  # of 2 MiB at most, for no region may hold more than the machine
 seconds = st.floats(0, 1e9)
 names = (st.binary(max_size=15) | st.sampled_from([rb"python3", rb"a\x2db", rb"\xff"])).map(os.fsdecode)
+figures = st.dictionaries(st.sampled_from(["remote_share", "saving_ns"]), st.floats(-1e9, 1e9), max_size=2)
 keys = st.builds(ProcessKey, st.integers(1, 3), st.integers(0, 1))
 
 
@@ -231,6 +239,7 @@ def drawn_topologies(draw):
         isolated_cpus=draw(st.sampled_from([(), (0, 1)])),
         nohz_full_cpus=draw(st.sampled_from([(), (1,)])),
         devices=draw(st.sampled_from([(), (Device("0000:01:00.0", DeviceKind.GPU, None),)])),
+        demotes=draw(st.booleans()),
     )
 
 
@@ -239,6 +248,7 @@ def drawn_regions(draw, on=TWO_NODES):
     """Draw no to four regions, ascending."""
     slots = np.array(sorted(draw(st.sets(st.integers(0, SLOTS - 1)))), np.uint64)
     rows, nodes = len(slots), len(on.nodes)
+    backing = draw(columns(st.integers(0, 3), rows))
     start = HEAP + slots * GIB
     few = st.integers(0, 3)
     return Regions(
@@ -248,6 +258,8 @@ def drawn_regions(draw, on=TWO_NODES):
         kind=draw(columns(st.sampled_from([int(kind) for kind in RegionKind]), rows)),
         mempolicy=draw(columns(st.sampled_from([int(mempolicy) for mempolicy in Mempolicy]), rows)),
         mapmax=draw(columns(few, rows)),
+        backing=backing,
+        offset=draw(columns(counts, rows)) * (backing > 0),
         anon_pages=draw(columns(few, rows)),
         pages=draw(columns(few | page_counts, rows * nodes)).reshape(rows, nodes),
     )
@@ -323,7 +335,8 @@ def drawn_jobs(on=TWO_NODES):
     memory = st.builds(JobMemory, columns(counts, len(on.nodes)), columns(counts, len(on.nodes)))
     processes = st.lists(drawn_processes(on), max_size=2).map(tuple)
     counters = st.none() | drawn_counters()
-    return st.builds(Job, counts, names, names, processes, st.none() | memory, counters, st.booleans())
+    told = (counters, st.booleans(), st.none() | seconds, seconds)
+    return st.builds(Job, counts, names, names, processes, st.none() | memory, *told)
 
 
 def drawn_snapshots(on=TWO_NODES, time_s=seconds):
@@ -351,6 +364,8 @@ def drawn_moves(draw):
         draw(counts),
         draw(st.sampled_from(Reason)),
         draw(st.booleans()),
+        draw(figures),
+        tuple(draw(st.lists(keys, max_size=2))),
     )
 
 
@@ -369,6 +384,7 @@ def drawn_outcomes(draw):
         took_s=draw(seconds),
         call_s=tuple(draw(st.lists(seconds, max_size=2))),
         detail=draw(names),
+        moved_threads=draw(counts),
     )
 
 
@@ -376,13 +392,16 @@ def drawn_outcomes(draw):
 def drawn_ticks(draw, on=TWO_NODES, time_s=seconds):
     """Draw one turn of the loop, its outcomes answering its moves."""
     moves = draw(st.lists(drawn_moves(), max_size=2))
-    held = draw(st.lists(st.builds(Held, keys, counts, st.sampled_from(Refusal)), max_size=2))
+    held = draw(st.lists(st.builds(Held, keys, counts, st.sampled_from(Refusal), figures), max_size=2))
     nodes = st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple)
-    task_moves = draw(st.lists(st.builds(MoveTasks, keys, nodes, st.sampled_from(Reason)), max_size=2))
+    wishes = st.builds(MoveTasks, keys, nodes, st.sampled_from(Reason), figures)
+    task_moves = draw(st.lists(wishes, max_size=2))
+    judged = draw(st.lists(st.builds(Judged, counts, st.sampled_from(Verdict), figures), max_size=2))
     return Tick(
         draw(drawn_snapshots(on, time_s)),
-        Plan(tuple(moves), tuple(held), tuple(task_moves)),
+        Plan(tuple(moves), tuple(held), tuple(task_moves), tuple(judged)),
         tuple(draw(drawn_outcomes()) for _ in moves),
+        tuple(draw(drawn_outcomes()) for _ in task_moves),
     )
 
 

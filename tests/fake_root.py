@@ -117,7 +117,7 @@ class FakeRoot:
         shutil.rmtree(self.root / "proc" / str(pid))
 
 
-def stat(pid, comm="python3", *, cpu=0, utime=0, start_ticks=7, rss_pages=0, faults=0):
+def stat(pid, comm="python3", *, cpu=0, utime=0, start_ticks=7, rss_pages=0, faults=0, start_stack=0):
     """Give a line of /proc/PID/stat."""
     fields = ["0"] * 50
     said = {
@@ -128,6 +128,7 @@ def stat(pid, comm="python3", *, cpu=0, utime=0, start_ticks=7, rss_pages=0, fau
         19: start_ticks,
         20: rss_pages * 4096,
         21: rss_pages,
+        25: start_stack,
         36: cpu,
     }
     for index, value in said.items():

@@ -6,68 +6,145 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from numad_py.act.batch_size import BatchSize
+from numad_py.act.gate import Gate
+from numad_py.act.pace import Pace
 from numad_py.act.pages import Sizes
 from numad_py.act.reclaim import Reclaim
+from numad_py.act.strangers import strangers
+from numad_py.act.tasks import TaskMover
 from numad_py.act.transfer import THREADS, Transfer
-from numad_py.kernel import Malformed, proc_status
+from numad_py.kernel import Malformed, capabilities, proc_status
 from numad_py.kernel.identity import OpenProcess
-from numad_py.model import Ending, MovePages, Outcome, Plan
+from numad_py.model import Ending, MovePages, Outcome, Plan, ProcessKey
+from numad_py.rhythm import Rhythm
 from numad_py.roles import Actuator
 from numad_py.workers import Unfinished, Workers
 
+MOST_WAITING = 16  # moves at once, for the ends of steps
 NICE = -10  # of threads that move; Linux has it by thread, and these end with the move
 
 
 class LiveActuator(Actuator):
-    """Moves pages of other processes with move_pages(2) and migrate_pages(2).
+    """Moves pages of other processes with move_pages(2) and migrate_pages(2), and lets ``tasks`` move their threads.
 
     Needs CAP_SYS_PTRACE over the processes of others; without it their moves
     end as refused. What it did not get to by the deadline stands in the
-    Outcome; nothing queues.
+    Outcome; nothing queues. While the gate is closed nothing is tried. Where ``rhythm`` knows the steps of a process
+    by its PID, calls that move its pages wait for their ends; all that do so wait at once, after the other moves.
     """
 
     def __init__(
-        self, workers: Workers, sizes: Sizes, *, deadline_s: float = 0.5, root: Path = Path("/")
+        self,
+        workers: Workers,
+        sizes: Sizes,
+        gate: Gate | None = None,
+        *,
+        tasks: TaskMover | None = None,
+        deadline_s: float = 0.5,
+        rhythm: Callable[[int], Rhythm | None] = lambda _pid: None,
+        root: Path = Path("/"),
     ) -> None:
         self._workers = workers
         self._sizes = sizes
+        self._gate = gate or Gate()
+        self._tasks = tasks
         self._deadline_s = deadline_s
+        self._rhythm = rhythm
+        self._since_s: Mapping[ProcessKey, float] = {}  # when pages of those with a rhythm were first wanted
+        self._root = root
         self._reclaim = Reclaim(root)
         self._batch = BatchSize(sizes.base_bytes)
 
     def move(self, plan: Plan) -> tuple[Outcome, ...]:
         deadline_s = time.monotonic() + self._deadline_s
-        outcomes: list[Outcome] = []
-        for move in plan.moves:
-            now_s = time.monotonic()
-            share_s = (deadline_s - now_s) / (len(plan.moves) - len(outcomes))
-            outcomes.append(self._one(move, now_s, now_s + share_s))
-        return tuple(outcomes)
+        task_outcomes = self._move_tasks(plan, deadline_s)  # first, since that takes no time
+        strangers = self._strangers(plan.moves)
+        moves = [
+            replace(move, among=()) if stranger else move
+            for move, stranger in zip(plan.moves, strangers, strict=True)
+        ]
+        outcomes = self._move_pages(moves, deadline_s)
+        told = [
+            replace(outcome, detail="; ".join(filter(None, (outcome.detail, stranger))))
+            for outcome, stranger in zip(outcomes, strangers, strict=True)
+        ]
+        return (*told, *task_outcomes)
 
-    def _one(self, move: MovePages, began_s: float, deadline_s: float) -> Outcome:
+    def _move_pages(self, moves: Sequence[MovePages], deadline_s: float) -> list[Outcome]:
+        """Carry out one after the other, each for its share of the time; then at once those that wait for steps."""
+        paces = self._paces(moves, deadline_s)
+        outcomes: dict[int, Outcome] = {}
+        at_once = [index for index in range(len(moves)) if index not in paces]
+        for left, index in zip(range(len(at_once), 0, -1), at_once, strict=True):
+            now_s = time.monotonic()
+            share_s = (deadline_s - now_s) / (left + bool(paces))
+            outcomes[index] = self._one(moves[index], Pace(now_s + share_s))
+        if paces:
+            with ThreadPoolExecutor(MOST_WAITING) as pool:
+                waiting = {index: pool.submit(self._one, moves[index], pace) for index, pace in paces.items()}
+            outcomes |= {index: each.result() for index, each in waiting.items()}
+        return [outcomes[index] for index in range(len(moves))]
+
+    def _paces(self, moves: Sequence[MovePages], deadline_s: float) -> dict[int, Pace]:
+        """Give the paces of moves that wait for the steps of who maps their pages."""
+        now_s, paces, since_s = time.monotonic(), {}, {}
+        for index, move in enumerate(moves):
+            for process in (move.process, *move.among):
+                if self._rhythm(process.pid):
+                    since_s[process] = self._since_s.get(process, now_s)
+                    paces[index] = Pace(deadline_s, partial(self._rhythm, process.pid), since_s[process])
+                    break
+        self._since_s = since_s
+        return paces
+
+    def _strangers(self, moves: Sequence[MovePages]) -> Sequence[str]:
+        """Say by move why it cannot be made for all who map its pages, but for its own process alone."""
+        shared = [move for move in moves if move.among]
+        if not shared or not self._gate.is_open:
+            return [""] * len(moves)
+        if "CAP_SYS_NICE" not in capabilities.effective():
+            return ["CAP_SYS_NICE is missing" if move.among else "" for move in moves]
+        (found,) = self._workers.run([(shared[0].process, partial(_found_strangers, moves, self._root))])
+        if isinstance(found, list):
+            return found
+        why = found.value if isinstance(found, Unfinished) else str(found)
+        return [f"who else maps it cannot be told: {why}" if move.among else "" for move in moves]
+
+    def _move_tasks(self, plan: Plan, deadline_s: float) -> tuple[Outcome, ...]:
+        if self._tasks is not None:
+            return self._tasks.move(plan.task_moves, deadline_s)
+        return tuple(Outcome(Ending.REFUSED, detail="nothing would restore them") for _ in plan.task_moves)
+
+    def _one(self, move: MovePages, pace: Pace) -> Outcome:
+        if not self._gate.is_open:
+            return Outcome(Ending.DRY_RUN)
+        began_s = time.monotonic()
         try:
             process = OpenProcess(move.process)
             refusal = _refusal(move)
+            self._reclaim.begin()
         except (ProcessLookupError, FileNotFoundError) as error:
             return Outcome(Ending.GONE, detail=str(error))
-        except (PermissionError, Malformed) as error:
+        except (OSError, Malformed) as error:  # no right, no descriptor left, a file that makes no sense
             return Outcome(Ending.REFUSED, detail=str(error))
         if refusal:
             process.close()
             return Outcome(Ending.REFUSED, detail=refusal)
-        transfer = Transfer(move, process, self._sizes, self._batch, self._reclaim, deadline_s=deadline_s)
+        transfer = Transfer(move, process, self._sizes, self._batch, self._reclaim, self._gate, pace=pace)
         if self._carry_out(move, transfer):
             process.close()  # else a call that has not returned still needs it
-        return transfer.outcome(time.monotonic() - began_s)
+        outcome = transfer.outcome(time.monotonic() - began_s)
+        return replace(outcome, detail=outcome.detail or pace.told)
 
     def _carry_out(self, move: MovePages, transfer: Transfer) -> bool:
         """Let workers do it; say whether all of them came back."""
-        self._reclaim.begin()
         if transfer.fits_one_call:
             return self._run(move, transfer, [transfer.by_process])
         returned = True
@@ -86,14 +163,27 @@ class LiveActuator(Actuator):
                 transfer.end(Ending.STUCK, result.value)
             elif isinstance(result, OSError):
                 transfer.end_by(result)
+            elif isinstance(result, Malformed):
+                transfer.end(Ending.REFUSED, str(result))
         return Unfinished.STUCK not in results
 
 
-def _undisturbed(call: Callable[[], None]) -> None:
+def _found_strangers(moves: Sequence[MovePages], root: Path) -> list[str] | Malformed:
+    try:
+        return strangers(moves, root)
+    except Malformed as error:
+        return error
+
+
+def _undisturbed(call: Callable[[], None]) -> Malformed | None:
     """Carry it out in a worker's thread that others seldom preempt: pages on the move are in nobody's reach."""
     with contextlib.suppress(PermissionError):  # without CAP_SYS_NICE it takes longer
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-    call()
+    try:
+        call()
+    except Malformed as error:
+        return error
+    return None
 
 
 def _refusal(move: MovePages) -> str:

@@ -8,7 +8,10 @@ Primitive: the CPU time of every call. What a call takes beyond it is waiting,
 mostly for every CPU to drain its LRU lists, which holds nobody's pages and
 which a smaller batch does not shorten.
 Application: a batch begins at 64 base pages, or one huge page, and is never
-smaller; it grows by half and shrinks to half at most, towards ``TARGET_S``.
+smaller; it grows by half at most, towards ``TARGET_S``, and shrinks at once to
+what the slowest of late calls leaves: where a CPU whose TLB is to be flushed is
+not running, as in a guest of a busy host, a page takes a thousand times what it
+took in the call before, and a batch sized by that one would hold its pages for seconds.
 """
 
 import threading
@@ -16,7 +19,7 @@ import threading
 FIRST_PAGES = 64
 TARGET_S = 0.008  # aimed at, so that half of all calls end within 20 ms and 99 % within 50 ms
 GROWTH = 1.5
-SHRINKAGE = 0.5
+FORGETS = 0.95  # of what a page took in a slow call, kept from call to call
 FIRST_PAGE_S = 20e-6  # pessimistic: a base page takes 1.24 us on current machines
 
 
@@ -35,7 +38,7 @@ class BatchSize:
             return int(self._pages.get(page_bytes, self._least(page_bytes)))
 
     def page_s(self, page_bytes: int) -> float:
-        """Give the CPU time that a page took last, its share of a call's fixed cost included."""
+        """Give the CPU time that a page took of late at most, its share of a call's fixed cost included."""
         guess = FIRST_PAGE_S * page_bytes / self._base_page_bytes
         with self._lock:
             return self._page_s.get(page_bytes, guess)
@@ -45,10 +48,10 @@ class BatchSize:
         most = self.pages(page_bytes)
         if 2 * pages < most:
             return  # the short rest of a range teaches nothing
-        page_s = max(cpu_s, 1e-9) / pages
-        fitting = min(max(TARGET_S / page_s, most * SHRINKAGE), most * GROWTH + 1)
         with self._lock:
+            page_s = max(cpu_s / pages, FORGETS * self._page_s.get(page_bytes, 0.0), 1e-9)
             self._page_s[page_bytes] = page_s
+            fitting = min(TARGET_S / page_s, most * GROWTH + 1)
             self._pages[page_bytes] = max(fitting, self._least(page_bytes))
 
     def _least(self, page_bytes: int) -> int:

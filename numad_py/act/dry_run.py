@@ -10,4 +10,4 @@ class DryRun(Actuator):
     """An actuator that leaves everything where it is."""
 
     def move(self, plan: Plan) -> tuple[Outcome, ...]:
-        return tuple(Outcome(Ending.DRY_RUN) for _ in plan.moves)
+        return tuple(Outcome(Ending.DRY_RUN) for _ in (*plan.moves, *plan.task_moves))

@@ -39,13 +39,14 @@ class Reclaim:
         self._spared_bytes = SPARED_PAGES * page_bytes
         self._high_watermark_bytes = {node: high * page_bytes for node, high in pages.items()}
         self._lock = threading.Lock()
+        self._room: dict[int, tuple[float, int]] = {}  # when it was read, and the bytes left of it
         self.begin()
 
     def begin(self) -> None:
-        """Start to count from here."""
-        self._before = self._counters()
-        self._room: dict[int, tuple[float, int]] = {}  # when it was read, and the bytes left of it
-        self._harm = (float("-inf"), False)  # when it was read, and what was found
+        """Start to count from here; moves that others began go on."""
+        with self._lock:
+            self._before = self._counters()
+            self._harm = (float("-inf"), False)  # when it was read, and what was found
 
     def fits(self, batch_bytes: int, target: int) -> bool:
         """Say whether the target can take so much and harm nobody, and count it as taken."""

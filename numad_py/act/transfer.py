@@ -17,18 +17,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numad_py.act.batch_size import TARGET_S, BatchSize
+from numad_py.act.gate import Gate
+from numad_py.act.pace import LOOK_S, Pace
 from numad_py.act.pages import Pages, Sizes, misplaced
 from numad_py.act.reclaim import Reclaim
 from numad_py.kernel import migration, placement
 from numad_py.kernel.identity import OpenProcess, Still
 from numad_py.model import Ending, MovePages, Outcome
 from numad_py.topology import Addresses
+from numad_py.workers import came_back
 
 CHUNK_BYTES = 32 << 20
 THREADS = 2  # which take chunks of one move
@@ -46,8 +50,9 @@ class Transfer:
         sizes: Sizes,
         batch: BatchSize,
         reclaim: Reclaim,
+        gate: Gate | None = None,
         *,
-        deadline_s: float,
+        pace: Pace,
     ) -> None:
         self.chunks = list(cut(move, sizes))
         self._move = move
@@ -55,7 +60,8 @@ class Transfer:
         self._sizes = sizes
         self._batch = batch
         self._reclaim = reclaim
-        self._deadline_s = deadline_s
+        self._gate = gate or Gate()
+        self._pace = pace
         self._lock = threading.Lock()
         self._left_bytes = move.limit_bytes
         self._done = [False] * len(self.chunks)
@@ -76,6 +82,16 @@ class Transfer:
         kinds = {errno.ESRCH: Ending.GONE, errno.ENOENT: Ending.GONE, errno.ENOMEM: Ending.NO_ROOM}
         self.end(kinds.get(error.errno or 0, Ending.REFUSED), str(error))
 
+    @contextmanager
+    def _else_unknown(self) -> Iterator[None]:
+        """Ask where pages are now that were just sent: where that fails, what moved cannot be known."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                self.end(Ending.UNKNOWN, str(error))
+            raise
+
     @property
     def unfinished(self) -> list[int]:
         """The chunks that are worth another turn, since there is time, allowance and no reason to stop."""
@@ -91,18 +107,24 @@ class Transfer:
 
     def by_process(self) -> None:
         """Move everything at once with migrate_pages, and ask what stayed."""
-        if not (self._alike() and self._may_go_on()):
+        if not (self._alike() and self._await_turn()):
             return
         before = _bytes(self._misplaced(self.chunks))
         if not self._alike() or not self._has_room(before, self._move.targets[0]):
             return
         began_s = time.monotonic()
-        migration.migrate_pages(self._move.process.pid, self._move.sources, self._move.targets[0])
+        try:
+            migration.migrate_pages(self._move.process.pid, self._move.sources, self._move.targets[0])
+        except OSError as error:  # as in _call()
+            self.end_by(error)
         self._call_s.append(time.monotonic() - began_s)
-        stayed = list(self._misplaced(self.chunks))
+        with self._else_unknown():
+            stayed = list(self._misplaced(self.chunks))
         if not self._alike():
             return
         self._moved_bytes += before - _bytes(stayed)
+        if self._ending is not None:
+            return
         for pages in stayed:
             untouched = np.full(len(pages.address), migration.UNTOUCHED, np.int32)
             self._set_aside(pages.page_bytes, pages.address, untouched)
@@ -126,7 +148,7 @@ class Transfer:
     def _send(self, pages: Pages) -> bool:
         """Send pages batch by batch; say whether all were dealt with."""
         begin = 0
-        while begin < len(pages.address) and self._may_go_on():
+        while begin < len(pages.address) and self._await_turn():
             most = min(self._batch.pages(pages.page_bytes), len(pages.address) - begin)
             count = self._take(most, pages.page_bytes)
             if not count or not self._has_room(count * pages.page_bytes, pages.target):
@@ -141,7 +163,7 @@ class Transfer:
     def _send_paid(self, pages: Pages) -> int:
         """Send pages that were allowed for as a block; give the bytes that arrived."""
         moved_bytes = begin = 0
-        while begin < len(pages.address) and self._may_go_on():
+        while begin < len(pages.address) and self._await_turn():
             batch = pages.address[begin : begin + self._batch.pages(pages.page_bytes)]
             moved_bytes += self._send_batch(pages, batch)
             begin += len(batch)
@@ -160,11 +182,29 @@ class Transfer:
         return self._ending is None
 
     def _may_go_on(self) -> bool:
-        if self._ending is None and time.monotonic() >= self._deadline_s:
+        if self._ending is None and not self._gate.is_open:
+            self.end(Ending.DEADLINE, "told to stop")
+        if self._ending is None and time.monotonic() >= self._pace.deadline_s:
             self.end(Ending.DEADLINE)
         if self._ending is None and self._reclaim.hurts():
             self.end(Ending.NO_ROOM, "the kernel swaps, or reclaims in vain")
         return self._ending is None
+
+    def _await_turn(self) -> bool:
+        """Wait until the next call hits no step of the process, where it tells them; say whether to go on."""
+        waited = False
+        while self._may_go_on():
+            now_s = time.monotonic()
+            rest_s = self._pace.rest_s(now_s, self._call_s[-1] if self._call_s else TARGET_S)
+            if not rest_s:
+                return not waited or self._alike()
+            if now_s + rest_s >= self._pace.deadline_s:
+                self.end(Ending.DEADLINE)
+            else:
+                time.sleep(min(rest_s, LOOK_S))
+                came_back()
+                waited = True
+        return False
 
     def _alike(self) -> bool:
         """Whether it is still the process, and the memory, that the move was meant for.
@@ -212,7 +252,8 @@ class Transfer:
             if begin == 0 and not left and moved.all():
                 return moved, answers
             # Else only asking again tells what moved.
-            where = placement.nodes_of(self._move.process.pid, batch[begin:])
+            with self._else_unknown():
+                where = placement.nodes_of(self._move.process.pid, batch[begin:])
             moved = where == pages.target
             tried = self._tried(batch[begin:], left, answers, moved)
             end = begin + tried
@@ -235,11 +276,17 @@ class Transfer:
 
     def _call(self, pages: Pages, addresses: Addresses) -> tuple[int, NDArray[np.int32]]:
         began_s, began_cpu_s = time.monotonic(), time.thread_time()
-        left, status = migration.move_pages(self._move.process.pid, addresses, pages.target)
-        took_s = time.monotonic() - began_s
-        self._batch.learn(pages.page_bytes, len(addresses), time.thread_time() - began_cpu_s)
+        try:
+            left, status = migration.move_pages(
+                self._move.process.pid, addresses, pages.target, for_all=bool(self._move.among)
+            )
+            self._batch.learn(pages.page_bytes, len(addresses), time.thread_time() - began_cpu_s)
+        except OSError as error:  # what it moved before it failed stays moved, and must be counted
+            self.end_by(error)
+            left, status = len(addresses), np.full(len(addresses), -(error.errno or errno.EIO), np.int32)
+        came_back()
         with self._lock:
-            self._call_s.append(took_s)
+            self._call_s.append(time.monotonic() - began_s)
         return left, status
 
     def _finish_suspects(
@@ -247,7 +294,8 @@ class Transfer:
     ) -> int:
         """Find out which blocks are huge pages, and move the rest of the others; give the bytes that arrived."""
         base = self._sizes.base_bytes
-        second = placement.nodes_of(self._move.process.pid, first + np.uint64(base))
+        with self._else_unknown():
+            second = placement.nodes_of(self._move.process.pid, first + np.uint64(base))
         moved = arrived & (second == blocks.target)
         if moved.all():
             self._suspecting = True

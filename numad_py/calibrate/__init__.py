@@ -5,6 +5,8 @@
 Needs numba, which nothing else of this package may import.
 """
 
+from numad_py.mendable import Mendable
 
-class CannotCalibrate(Exception):
+
+class CannotCalibrate(Mendable):
     """Figures of this machine would be none; one sentence says why."""

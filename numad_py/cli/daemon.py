@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from numad_py.cli.size import mebibytes
-from numad_py.daemon import config, log, service
+from numad_py.daemon import config, log, running
 
 
 def daemon(  # noqa: PLR0913 - one argument an option
@@ -17,7 +17,7 @@ def daemon(  # noqa: PLR0913 - one argument an option
     once: Annotated[
         bool,
         typer.Option(
-            "--once", help=f"Stop after the first turn with something to do, or after {service.ONCE_TURNS}."
+            "--once", help=f"Stop after the first turn with something to do, or after {running.ONCE_TURNS}."
         ),
     ] = False,
     dry_run: Annotated[
@@ -62,13 +62,13 @@ def daemon(  # noqa: PLR0913 - one argument an option
     """Watch the labelled jobs, and repair their placement.
 
     Nothing is moved unless the configuration says `mode: act`, and only pages of processes in
-    cgroups that bear a label: `setfattr -n user.numad.policy -v default /sys/fs/cgroup/JOB`.
-    SIGTERM and SIGINT end it; what was moved stays where it is.
+    cgroups that are labelled: `numad-py label PID default`.
+    SIGTERM and SIGINT end it; affinities are restored, and pages stay where they are. SIGHUP reads the configuration anew.
     """
     said = {"trace": trace, "trace_ring_mb": trace_ring}
-    origins = config.read(config_file, {key: value for key, value in said.items() if value is not None})
+    told = {key: value for key, value in said.items() if value is not None}
     if check_config:
-        print("\n".join(origins.lines()))
+        print("\n".join(config.read(config_file, told).lines()))
         return
     log.configure(foreground=foreground, level=logging.DEBUG if verbose else logging.INFO)
-    service.run(origins.config, dry_run=dry_run, once=once)
+    running.run(lambda: config.read(config_file, told).config, dry_run=dry_run, once=once)

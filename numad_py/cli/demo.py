@@ -20,7 +20,8 @@ from rich.console import Console
 from numad_py.cli.simulate import simulate
 from numad_py.daemon import log
 from numad_py.daemon.config import Config, Mode
-from numad_py.daemon.service import Service, stopped_by_signals
+from numad_py.daemon.running import heard_signals
+from numad_py.daemon.service import Service
 from numad_py.kernel import cgroup, cpulist, node_sysfs
 from numad_py.model import RegionKind, Snapshot, Tick
 from numad_py.topology import Node
@@ -158,7 +159,7 @@ def _repair(console: Console, tree: Path, home: Node, limit_s: float) -> None:
     service = Service(Config(mode=Mode.ACT, profiles=("default",)), mount=tree)
     began_s = time.monotonic()
     call_s: list[float] = []
-    with stopped_by_signals(service.clock):
+    with heard_signals(service.clock):
         for tick in service.ticks():
             call_s += [each for outcome in tick.outcomes for each in outcome.call_s]
             share = _show(console, tick, home, began_s)

@@ -14,6 +14,9 @@ from numad_py.kernel import Malformed, cgroup, cpuset, numa_maps, proc_stat, pro
 from numad_py.kernel.cpuset import Cpuset
 from numad_py.kernel.numa_maps import NumaMaps
 from numad_py.model import RegionKind
+from numad_py.sense import opt_in
+from numad_py.sense.jobs import uncovered
+from numad_py.sense.opt_in import LabelledCgroup, Rules
 from numad_py.topology import Ints, Topology
 
 GONE = (FileNotFoundError, ProcessLookupError)
@@ -61,9 +64,10 @@ def process(pid: int, topology: Topology, root: Path) -> Found:
     return Found(pid, stat.comm, allowed, _by_row(placed, topology), _by_node(cpus, topology))
 
 
-def jobs(mount: Path, topology: Topology, root: Path) -> list[FoundJob]:
+def jobs(mount: Path, rules: Rules, topology: Topology, root: Path) -> list[FoundJob]:
     """Look at every labelled job."""
-    return [_job(group, mount, topology, root) for group in cgroup.labels(mount).jobs]
+    labelled = opt_in.assign(cgroup.walk(mount), mount, rules)
+    return [_job(group, mount, topology, root) for group in labelled.jobs]
 
 
 def daemons(root: Path) -> dict[int, Cpuset]:
@@ -90,11 +94,14 @@ def _is_daemon(cmdline: Path) -> bool:
     )
 
 
-def _job(group: cgroup.LabelledCgroup, mount: Path, topology: Topology, root: Path) -> FoundJob:
+def _job(group: LabelledCgroup, mount: Path, topology: Topology, root: Path) -> FoundJob:
     found, unread = [], {}
     for pid in sorted({pid for directory in group.directories for pid in cgroup.procs(directory)}):
         try:
-            found.append(process(pid, topology, root))
+            if why := uncovered(pid, group, root):
+                unread[pid] = why
+            else:
+                found.append(process(pid, topology, root))
         except GONE:
             continue
         except (PermissionError, Malformed) as error:

@@ -16,6 +16,7 @@ import typer
 from numad_py.cli import found, hardware
 from numad_py.cli.found import ROWS, Found, FoundJob
 from numad_py.cli.hardware import MB
+from numad_py.daemon import config
 from numad_py.kernel import cgroup, cpulist, node_sysfs, proc_status
 from numad_py.kernel.cpuset import Cpuset
 from numad_py.topology import Ints, Topology
@@ -48,7 +49,7 @@ def show(pid: int | None, *, as_json: bool, root: Path = Path("/")) -> None:
 def _show_machine(topology: Topology, *, as_json: bool, root: Path) -> None:
     mount = cgroup.read_mount_point(root)
     free_bytes = node_sysfs.read_memory(root, topology).free_bytes
-    jobs = found.jobs(mount, topology, root) if mount else []
+    jobs = found.jobs(mount, config.read(None, {}).config.rules, topology, root) if mount else []
     if as_json:
         print(_json(_values(topology, free_bytes, found.daemons(root), jobs)))
         return

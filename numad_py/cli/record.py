@@ -4,18 +4,20 @@
 
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from numad_py import profiles, trace
-from numad_py.daemon import log
-from numad_py.daemon.config import LONGEST_PERIOD_S, SHORTEST_PERIOD_S, Config
-from numad_py.daemon.service import Service, stopped_by_signals
+from numad_py.daemon import config, log
+from numad_py.daemon.config import LONGEST_PERIOD_S, SHORTEST_PERIOD_S, Mode
+from numad_py.daemon.running import heard_signals
+from numad_py.daemon.service import Service
 from numad_py.policies.hold import Hold
 
-_NOBODY = "No job was labelled: give its cgroup a label, setfattr -n user.numad.policy -v default DIRECTORY"
+_NOBODY = "No job was labelled: label its cgroup, or any process in it: numad-py label PID default"
 
 
 def record(
@@ -47,13 +49,14 @@ def record(
     The file has mode 0600, and one that is already there is never overwritten.
     """
     log.configure(foreground=True)
-    service = Service(Config(period_s=period_s), policy=Hold())
+    said = replace(config.read(None, {}).config, mode=Mode.OBSERVE, period_s=period_s)
+    service = Service(said, policy=Hold())
     hidden = trace.Anonymiser(secrets.token_bytes(32), frozenset(profiles.names())) if anonymise else None
     header = service.header()
     began_s = time.monotonic()
     count, jobs = 0, set[int]()
     with (
-        stopped_by_signals(service.clock),
+        heard_signals(service.clock),
         trace.Writer(output, hidden.header(header) if hidden else header) as writer,
     ):
         for tick in service.ticks():

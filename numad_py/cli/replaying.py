@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from numad_py import profiles, trace
-from numad_py.cli import settings
+from numad_py import trace
+from numad_py.cli import outsiders, settings
 from numad_py.cli.progress import bar
 from numad_py.model import Tick
 from numad_py.policies.hold import Hold
@@ -37,7 +37,7 @@ class Conditions:
     policies: tuple[str, ...]
     machine: Path | None = None
     kernel: str = ""
-    deadline_s: float = replay.DEADLINE_S
+    deadline_s: float | None = None  # None is the daemon's
     lenient: bool = False
     history: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -167,7 +167,7 @@ def _made(name: str, changes: Mapping[str, Any], on: Begun) -> Policy:
         return Hold()
     if name in BASELINES:
         return BASELINES[name](on.prices, on.again)
-    return profiles.build(settings.changed(profiles.load(name), changes))
+    return outsiders.build(settings.changed(outsiders.load(name), changes), on.header)
 
 
 def traces(paths: Sequence[Path], under: Conditions, *, jobs: int, shown: bool) -> list[Replayed]:

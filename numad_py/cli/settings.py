@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from numad_py import profiles
+from numad_py.cli import outsiders
 from numad_py.guard import Limits
+from numad_py.prices import MEMORY_SHARE
 from numad_py.profile import Profile, ProfileError, from_mapping
 from numad_py.sim import cost, figures, script
 
@@ -19,7 +20,7 @@ class CostModel:
     """Figures of `cost.Prices` that no machine file needs to know."""
 
     call_ns: int = cost.CALL_NS
-    memory_share: float = cost.MEMORY_SHARE
+    memory_share: float = MEMORY_SHARE
     parallel_accesses: float = 1.0
 
     def __post_init__(self) -> None:
@@ -35,7 +36,7 @@ SCENARIO_KEYS = ("machine", "jobs", "length_s", "every_s", "seed")
 
 def check(keys: Iterable[str], policies: Sequence[str], *, scenario: bool) -> None:
     """Raise ProfileError for a key that neither the cost model, nor a policy, nor a scenario has."""
-    allowed = [*COST_KEYS, *(key for name in policies for key in _keys(profiles.load(name)))]
+    allowed = [*COST_KEYS, *(key for name in policies for key in _keys(outsiders.load(name)))]
     for key in keys:
         if key in allowed or (scenario and _of_scenario(key)):
             continue
@@ -62,7 +63,8 @@ def of_demand(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def changed(profile: Profile[Any, Limits], settings: Mapping[str, Any]) -> Profile[Any, Limits]:
     """Give a profile with what is set of it; raise ProfileError where that is not allowed."""
-    parameters, guard = asdict(profile.parameters), asdict(profile.guard)
+    guard, own = asdict(profile.guard), _own(profile)
+    parameters = {key: value for key, value in asdict(profile.parameters).items() if key in own}
     for key in settings.keys() & {*_keys(profile)}:
         parameter = key.removeprefix(f"{profile.name}.")
         into = guard if parameter.startswith(_GUARD) else parameters
@@ -89,5 +91,10 @@ def _of_scenario(key: str) -> bool:
 
 
 def _keys(profile: Profile[Any, Limits]) -> list[str]:
-    own = [each.name for each in fields(profile.parameters)]
-    return [f"{profile.name}.{key}" for key in (*own, *(_GUARD + each.name for each in fields(Limits)))]
+    guard = [_GUARD + each.name for each in fields(Limits)]
+    return [f"{profile.name}.{key}" for key in (*_own(profile), *guard)]
+
+
+def _own(profile: Profile[Any, Limits]) -> list[str]:
+    """Name the parameters; a policy of somebody's own may remember things in other fields."""
+    return [each.name for each in fields(profile.parameters) if each.init]

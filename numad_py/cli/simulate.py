@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from numad_py import machines, profiles
-from numad_py.cli import playing, replaying, sweeping
+from numad_py.cli import outsiders, playing, replaying, sweeping
 from numad_py.cli import simulate_options as options
 from numad_py.cli.replaying import Conditions, Replayed
 from numad_py.profile import ProfileError
@@ -46,7 +46,7 @@ def simulate(  # noqa: PLR0913 - an argument for each option
     policy: options.Policies = None,
     machine: options.Machine = None,
     kernel: options.Kernel = "",
-    deadline_s: options.Deadline = replay.DEADLINE_S,
+    deadline_s: options.Deadline = None,
     seed: options.Seed = Acuity.seed,
     sets: options.Sets = None,
     into: options.Into = None,
@@ -83,6 +83,10 @@ def simulate(  # noqa: PLR0913 - an argument for each option
             jobs or pool.usable_cpus(),
             as_json,
         )
+        if into and any(map(outsiders.is_one, wanted.under.policies)):
+            raise typer.BadParameter(
+                "keeps nothing of policies of your own, whose code may change", param_hint="--into"
+            )
         _sweep(wanted, grid, into) if grid else _replay(wanted, html)
 
 

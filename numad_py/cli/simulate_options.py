@@ -33,8 +33,9 @@ Scenarios = Annotated[
 Policies = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME|PROFILE",
-        help=f"A profile's name or file, or {', '.join(BASELINES)}; may be given again. "
+        metavar="NAME|PROFILE|MODULE:CLASS|stdio:COMMAND",
+        help=f"A profile's name or file, {', '.join(BASELINES)}, a class of yours or an entry point's name, or a program "
+        "that answers on stdio; may be given again. "
         "Default: default, interleave; with --set, those it names.",
     ),
 ]
@@ -54,7 +55,13 @@ Kernel = Annotated[
     ),
 ]
 Deadline = Annotated[
-    float, typer.Option("--deadline", metavar="SECONDS", min=0, help="How long moves of one turn may take.")
+    float | None,
+    typer.Option(
+        "--deadline",
+        metavar="SECONDS",
+        min=0,
+        help="How long moves of one turn may take. Default: as the daemon's, four fifths of the time between looks.",
+    ),
 ]
 Seed = Annotated[
     int, typer.Option(metavar="N", min=0, help="Draws how late and how roughly policies see the machine.")

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from numad_py import __version__, profiles
-from numad_py.cli import settings
+from numad_py import __version__
+from numad_py.cli import outsiders, settings
 from numad_py.cli.progress import bar
 from numad_py.cli.replaying import Case, Conditions, begun, files, made, refuse_empty
 from numad_py.sim import pool, replay, report, results, script
@@ -130,7 +130,7 @@ def _ignore(count: int) -> None:
 def _point(source: _Source, under: Conditions, chosen: Mapping[str, Any]) -> _Point:
     """Give one point, all of whose settings make sense."""
     settings.of_cost(chosen)
-    made = [asdict(settings.changed(profiles.load(name), chosen)) for name in _moving(under.policies)]
+    made = [asdict(settings.changed(outsiders.load(name), chosen)) for name in _moving(under.policies)]
     under = replace(under, settings=chosen)
     name = results.name_of(
         source=source.sha256,

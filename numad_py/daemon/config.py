@@ -2,19 +2,28 @@
 
 """Read the daemon's configuration, and remember where each word of it comes from."""
 
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from numad_py import machines, profile, profiles
+from numad_py.daemon import trusted
 from numad_py.profile import ProfileError
+from numad_py.sense import opt_in
 from numad_py.sense.sensor import Costs
 
 DEFAULT_PATH: Final = Path("/etc/numad-py/numad.yaml")
+AT_START: Final = frozenset({"metrics_period_s", "metrics_textfile", "trace", "trace_ring_mb"})
+"""The keys that are read at the start alone; all others take effect at a reload."""
 SHORTEST_PERIOD_S: Final = 0.1
 LONGEST_PERIOD_S: Final = 3600.0
+
+_PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")  # what YAML reads as text without quotes
 
 
 class Mode(StrEnum):
@@ -26,11 +35,17 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Config:
-    """What the operator says. ``profiles`` are the names that a label may bear."""
+    """What the operator says. ``profiles`` are the names that a label may bear, ``user_profiles`` that of a user.
+
+    ``labels`` is by pattern of cgroup paths, and ``deny`` are patterns of those that nobody may opt in.
+    """
 
     mode: Mode = Mode.OBSERVE
     period_s: float = 1.0
     profiles: tuple[str, ...] = ("default", "hold", "interleave")
+    user_profiles: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    deny: tuple[str, ...] = ()
     trace: str | None = None
     trace_ring_mb: int | None = None
     budget_core_share: float = Costs.budget_core_share
@@ -39,6 +54,8 @@ class Config:
     assume_default_mempolicy: bool = Costs.assume_default_mempolicy
     investigate: bool = Costs.investigate
     machine: str | None = None
+    metrics_textfile: str | None = "metrics.prom"
+    metrics_period_s: float = 15.0
 
     @property
     def costs(self) -> Costs:
@@ -51,12 +68,23 @@ class Config:
             self.investigate,
         )
 
+    @cached_property
+    def rules(self) -> opt_in.Rules:
+        """What decides about labels."""
+        return opt_in.rules(
+            deny=self.deny, labels=self.labels, profiles=self.profiles, user_profiles=self.user_profiles
+        )
+
     def __post_init__(self) -> None:
-        _ = self.costs  # refuses what makes no sense
+        _ = self.costs, self.rules  # refuse what makes no sense
         if not SHORTEST_PERIOD_S <= self.period_s <= LONGEST_PERIOD_S:
             raise ValueError(f"period_s: allowed is {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S}")
         if self.trace_ring_mb is not None and self.trace_ring_mb < 1:
             raise ValueError("trace_ring_mb: at least 1")
+        if self.metrics_textfile is not None and not self.metrics_textfile.endswith(".prom"):
+            raise ValueError("metrics_textfile: node_exporter reads only names that end in .prom")
+        if not 1 <= self.metrics_period_s <= LONGEST_PERIOD_S:
+            raise ValueError(f"metrics_period_s: allowed is 1 to {LONGEST_PERIOD_S}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,7 @@ def read(path: Path | None, command_line: Mapping[str, Any]) -> Origins:
     words: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for source in _files(path):
+        trusted.check(source)
         said = profile.load_yaml(source)
         profile.from_mapping(Config, said, str(source))  # refuse what this very file says wrong
         words |= said
@@ -100,13 +129,31 @@ def _refuse_what_does_not_fit(origins: Origins) -> None:
         raise ProfileError(
             f"{where}: trace_ring_mb: there is no trace to keep the last of; name one, --trace"
         )
+    where = origins.of.get("trace", "command line")
+    if config.trace is not None and config.trace_ring_mb is None and where != "command line":
+        # Nothing is overwritten, so that a service with one file would not come back after its first stop.
+        raise ProfileError(f"{where}: trace: give trace_ring_mb, too; only --trace may name a single file")
     if config.machine is not None:
+        trusted.check(Path(config.machine))
         machines.read(Path(config.machine))  # names the file, if that is wrong
     where = f"{origins.of.get('profiles', 'default')}: profiles"
     for name in config.profiles:
         if name not in profiles.names():
             raise ProfileError(f"{where}: found {name!r}, allowed is {', '.join(profiles.names()) or 'none'}")
+        if (found := profiles.find(name)).parent == profiles.PLACES[0]:  # others are as safe as the code is
+            trusted.check(found)
         profiles.load(name)  # names its own file, if that is wrong
+    _refuse_what_is_not_among_profiles(origins)
+
+
+def _refuse_what_is_not_among_profiles(origins: Origins) -> None:
+    config = origins.config
+    named = [("user_profiles", "", name) for name in config.user_profiles]
+    named += [("labels", f"{pattern}: ", name) for pattern, name in config.labels.items()]
+    for key, pattern, name in named:
+        if name not in config.profiles:
+            allowed = f"one of profiles: {', '.join(config.profiles) or 'none'}"
+            raise ProfileError(f"{origins.of[key]}: {key}: {pattern}found {name!r}, allowed is {allowed}")
 
 
 def _files(path: Path | None) -> list[Path]:
@@ -118,7 +165,11 @@ def _files(path: Path | None) -> list[Path]:
 
 def _yaml(value: object) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
+        return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_yaml(key)}: {_yaml(each)}' for key, each in value.items())}}}"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        return json.dumps(value)
     return "null" if value is None else str(value)

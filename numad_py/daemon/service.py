@@ -1,46 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Run the loop on the live machine until a signal ends it."""
+"""Wire the loop to the live machine, as one configuration says."""
 
 import contextlib
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Protocol
+from typing import Any
 
-import psutil
 import structlog
 
-from numad_py import __version__, machines, profiles, trace
+from numad_py import machines, profiles, trace
 from numad_py.act.actuator import LiveActuator
-from numad_py.act.dry_run import DryRun
+from numad_py.act.affinity_journal import AffinityJournal, Narrowed, Restored
+from numad_py.act.gate import Gate
 from numad_py.act.pages import Sizes
 from numad_py.act.price import move_4k_page_ns
+from numad_py.act.tasks import TaskMover
+from numad_py.daemon import kept, trusted
 from numad_py.daemon.clock import LiveClock
 from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.log import TickLog
+from numad_py.daemon.others.external import External
+from numad_py.guard import Limits
 from numad_py.kernel import cgroup, cpulist, hugepages, node_sysfs
-from numad_py.loop import ticks
-from numad_py.model import Tick
+from numad_py.loop import ACTING_SHARE, ticks
+from numad_py.mendable import Mendable
+from numad_py.model import ProcessKey, Tick
 from numad_py.policies.by_profile import ByProfile
+from numad_py.policies.trees import ModelError, Trees
+from numad_py.profile import Profile
 from numad_py.roles import Actuator, Policy
 from numad_py.sense.further import FurtherSenses
 from numad_py.sense.investigate import damon_claim
+from numad_py.sense.jobs import Jobs
 from numad_py.sense.sensor import LiveSensor
 from numad_py.topology import Topology
 from numad_py.workers import Workers
 
-ACTING_SHARE = 0.8  # of a period, for which moves may take place in a turn
 DAMON_STATE = "run/numad-py/damon"
-ONCE_TURNS = 10  # after which --once gives up waiting for something to do
 
 
-class NoCgroupError(RuntimeError):
+class NoCgroupError(Mendable):
     """No cgroup v2 is mounted here, so that no job can be labelled."""
 
     def __init__(self) -> None:
@@ -50,62 +54,73 @@ class NoCgroupError(RuntimeError):
         )
 
 
-class Sink(Protocol):
-    """Takes ticks: a trace writer, or nobody."""
-
-    def write(self, tick: Tick) -> None:
-        """Take one tick."""
-        ...
-
-
-class Nobody:
-    """Takes ticks and forgets them."""
-
-    def write(self, tick: Tick) -> None:
-        """Forget it."""
-
-
 class Service:
     """The live machine's parts, wired once: sensor, policies, actuator, clock."""
 
     def __init__(
         self,
         config: Config,
+        gate: Gate | None = None,
+        after: "Service | None" = None,
         *,
-        dry_run: bool = False,
+        affinities: AffinityJournal | None = None,
         policy: Policy | None = None,
         mount: Path | None = None,
         root: Path = Path("/"),
     ) -> None:
         """Wire everything; raises NoCgroupError and ProfileError before anything is touched.
 
-        ``policy`` stands in for the profiles, ``mount`` for the whole cgroup tree, ``root`` for
+        It takes over from the service ``after`` which it comes: the gate, the clock, what the guard waits for,
+        what was told, the labels that were said through the socket, what jobs report, what is to be restored. Without ``affinities``
+        none is changed. ``policy`` stands in for the profiles, ``mount`` for the whole cgroup tree, ``root`` for
         what is above proc/ and sys/.
         """
         mount = mount or cgroup.read_mount_point(root)
         if mount is None:
             raise NoCgroupError
         self.config = config
-        self.topology = node_sysfs.read_topology(root)
+        self.mount = mount
+        self.topology = _topology(root, after)
         self._root = root
-        self.acts = config.mode is Mode.ACT and not dry_run and len(self.topology.nodes) > 1
-        self.clock = LiveClock()
-        self._workers = Workers()
+        self.gate: Gate = after.gate if after else gate or Gate()
+        self.clock: LiveClock = after.clock if after else LiveClock()
+        self.workers: Workers = after.workers if after else Workers()
+        self.affinities: AffinityJournal | None = after.affinities if after else affinities
+        self.log: TickLog = after.log if after else TickLog()
+        self._close_the_gate()
+        rules = replace(config.rules, said=after.jobs.rules.said) if after else config.rules
+        reported = after.jobs.reported if after else None
+        self.jobs: Jobs = Jobs(mount, replace(rules, profiles=None) if policy else rules, reported)
         self._sensor = LiveSensor(
             self.topology,
-            self._workers,
-            mount=mount,
+            self.workers,
+            self.jobs,
             root=root,
             costs=config.costs,
             further=partial(self._further, mount),
         )
-        self._allowed = None if policy else config.profiles
-        self._policy = policy or ByProfile(
-            {name: profiles.build(profiles.load(name)) for name in config.profiles}
+        found = {} if policy else {name: profiles.load(name) for name in config.profiles}
+        self.others: list[External] = []
+        self._leave_tasks = {name for name, profile in found.items() if not profile.guard.tasks}
+        self.policy = policy or ByProfile(
+            {name: profiles.build(each, self._external, self._model) for name, each in found.items()}
         )
-        self._actuator = self._live() if self.acts else DryRun()
-        self._log = TickLog()
-        self._told: set[str] = set()  # problems, each of which is told once
+        self._actuator = self._live()
+        if after:
+            self.policy.recall(after.policy.waits())
+
+    def _external(self, chosen: Profile[Any, Limits]) -> Policy:
+        """Make a policy that asks another program."""
+        self.others.append(External(chosen.name, chosen.parameters, self.header, self.log))
+        return self.others[-1]
+
+    def _model(self, name: str) -> Trees:
+        """Read a trained model that nobody else could have written; say so where there is none, since rules stand in."""
+        try:
+            return trusted.model(name)
+        except ModelError as error:
+            structlog.get_logger().warning("no model", why=str(error), note="the rules of threshold decide")
+            raise
 
     def _further(self, mount: Path, topology: Topology) -> FurtherSenses:
         costs, state = self.config.costs, self._root / DAMON_STATE
@@ -122,40 +137,78 @@ class Service:
             root=self._root,
         )
 
+    def _close_the_gate(self) -> None:
+        """Speak against acting where the configuration does, or where there is nowhere to move to."""
+        self.gate.open("configuration")
+        if self.config.mode is not Mode.ACT:
+            self.gate.close("configuration", f"mode: {self.config.mode}")
+        if len(self.topology.nodes) == 1:
+            self.gate.close("one node", "there is nothing to move")
+
     def _live(self) -> Actuator:
         sizes = Sizes(self.topology.page_bytes, hugepages.pmd_bytes(self._root))
         deadline_s = ACTING_SHARE * self.config.period_s
-        return LiveActuator(self._workers, sizes, deadline_s=deadline_s, root=self._root)
+        tasks = None
+        if self.affinities:
+            tasks = TaskMover(self.affinities, self._job_of, self.workers, self.gate, self._root)
+        return LiveActuator(
+            self.workers,
+            sizes,
+            self.gate,
+            tasks=tasks,
+            deadline_s=deadline_s,
+            rhythm=self.jobs.reported.rhythm,
+            root=self._root,
+        )
 
-    def ticks(self) -> Iterator[Tick]:
+    def _job_of(self, process: ProcessKey) -> Narrowed | None:
+        for group in self.jobs.groups:
+            if process.pid in self.jobs.pids[group.cgroup_id]:
+                return Narrowed(group.cgroup_id, str(group.directories[0]))
+        return None
+
+    def restore_affinities(self) -> Restored:
+        """Give every thread back what it had before us; in the loop's thread alone."""
+        return kept.restore(self.affinities) if self.affinities else Restored()
+
+    @property
+    def taken_back(self) -> int:
+        """How many threads were given back the CPUs that they had, since the start."""
+        return self.affinities.restored.threads if self.affinities else 0
+
+    @property
+    def look_s(self) -> float:
+        """How long the last look took."""
+        return self._sensor.took_s
+
+    def ticks(self) -> Generator[Tick, None, None]:
         """Yield every turn until the clock is stopped, having logged it; then let go of what was opened."""
         try:
             yield from self._ticks()
         finally:
             self._sensor.close()
+            for each in self.others:
+                each.close()
 
     def _ticks(self) -> Iterator[Tick]:
         for tick in ticks(
-            self._sensor, self._policy, self._actuator, self.clock, period_s=self.config.period_s
+            self._sensor, self.policy, self._actuator, self.clock, period_s=self.config.period_s
         ):
             if tick.snapshot.topology is not self.topology:
                 self._tell_of_topology(tick.snapshot.topology)
-            self._log.tick(tick, self._sensor.took_s)
+            self.log.tick(tick, self.look_s)
             moved = (
                 move.process
                 for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True)
                 if outcome.call_s
             )
             self._sensor.moved(moved)
-            self._tell_of_problems()
+            self.log.once("not seen", self._sensor.problems)
+            if self.affinities:
+                jobs = (job for job in tick.snapshot.jobs if job.profile not in self._leave_tasks)
+                kept.restore(self.affinities, but={job.cgroup_id for job in jobs})
             self._tell_of_labels(tick)
             yield tick
-
-    def _tell_of_problems(self) -> None:
-        for problem in self._sensor.problems:
-            if problem not in self._told:
-                self._told.add(problem)
-                structlog.get_logger().info("not seen", why=problem)
 
     def _tell_of_topology(self, topology: Topology) -> None:
         self.topology = topology
@@ -168,12 +221,8 @@ class Service:
         )
 
     def _tell_of_labels(self, tick: Tick) -> None:
-        for path, why in self._sensor.ignored_labels.items():
-            self._log.surprise("label ignored", tick.snapshot.time_s, job=path, why=why)
-        for job in tick.snapshot.jobs:
-            if self._allowed is not None and job.profile not in self._allowed:
-                why = f"the profile {job.profile} is not among those allowed"
-                self._log.surprise("label ignored", tick.snapshot.time_s, job=job.path, why=why)
+        for path, why in self.jobs.ignored.items():
+            self.log.surprise("label ignored", tick.snapshot.time_s, job=path, why=why)
 
     def header(self) -> trace.Header:
         """Describe this machine at the head of a trace."""
@@ -183,91 +232,15 @@ class Service:
             boot_id=(self._root / "proc/sys/kernel/random/boot_id").read_text().strip(),
             started_unix_s=time.time(),
             sources=("numa_maps", "memory.numa_stat", "proc_stat"),
-            move_4k_page_ns=move_4k_page_ns(self.topology) if self.acts else None,
+            move_4k_page_ns=move_4k_page_ns(self.topology) if self.gate.is_open else None,
         )
 
 
-def run(config: Config, *, dry_run: bool, once: bool) -> None:
-    """Run the daemon until SIGTERM or SIGINT, or with ``once`` until something was done."""
-    service = Service(config, dry_run=dry_run)
-    with stopped_by_signals(service.clock), _trace(config, service.header) as opened:
-        _greet(service)
-        sink: Sink = opened
-        for turn, tick in enumerate(service.ticks(), 1):
-            sink = written(sink, tick)
-            if once and (tick.plan.moves or turn == ONCE_TURNS):
-                break
-    structlog.get_logger().info("stopped", note="what was moved stays where it is", **_own_cost())
+def _topology(root: Path, after: Service | None) -> Topology:
+    """Read the topology; where only the sizes of nodes differ it is the one before: a balloon is no new node."""
+    found = node_sysfs.read_topology(root)
+    return after.topology if after and _sizeless(found) == _sizeless(after.topology) else found
 
 
-def written(sink: Sink, tick: Tick) -> Sink:
-    """Write the tick; a trace that cannot hold it is at its end, and the next ticks go to nobody."""
-    try:
-        sink.write(tick)
-    except trace.AnotherTopology as error:
-        structlog.get_logger().warning("trace ended", note=str(error))
-        return Nobody()
-    return sink
-
-
-def _own_cost() -> dict[str, float]:
-    """Give what this process has cost so far: its age, its CPU seconds, its resident MB = 2^20 bytes."""
-    us = psutil.Process()
-    times = us.cpu_times()
-    return {
-        "up_s": round(time.time() - us.create_time(), 1),
-        "cpu_s": round(times.user + times.system, 2),
-        "rss_mb": round(us.memory_info().rss / 2**20, 1),
-    }
-
-
-def _greet(service: Service) -> None:
-    log = structlog.get_logger()
-    log.info(
-        "started",
-        version=__version__,
-        kernel=platform.release(),
-        nodes=",".join(map(str, service.topology.node_ids)),
-        mode=str(service.config.mode),
-        acting=service.acts,
-    )
-    if len(service.topology.nodes) == 1:
-        log.warning(
-            "one node", note="this host has a single NUMA node; there is nothing to move, observing on"
-        )
-    if kernel_balances():
-        log.warning(
-            "two movers",
-            note="kernel.numa_balancing is on: the kernel moves pages too; this is left as it is",
-        )
-
-
-def kernel_balances(root: Path = Path("/")) -> bool:
-    """Say whether the kernel's own NUMA balancing is on."""
-    try:
-        return (root / "proc/sys/kernel/numa_balancing").read_text().strip() != "0"
-    except FileNotFoundError:  # a kernel built without it
-        return False
-
-
-def _trace(config: Config, header: Callable[[], trace.Header]) -> AbstractContextManager[Sink]:
-    if config.trace is None:
-        return nullcontext(Nobody())
-    if config.trace_ring_mb is None:
-        return trace.Writer(Path(config.trace), header())
-    return trace.RingWriter(Path(config.trace), header(), size_bytes=config.trace_ring_mb << 20)
-
-
-@contextmanager
-def stopped_by_signals(clock: LiveClock) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the loop after the turn under way."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        clock.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _sizeless(topology: Topology) -> Topology:
+    return replace(topology, nodes=tuple(replace(node, total_bytes=0) for node in topology.nodes))

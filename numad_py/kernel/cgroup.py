@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Read the cgroup v2 tree: which subtrees are labelled, what they hold, and what memory they are charged.
+"""Read the cgroup v2 tree: whose its directories are, how they are labelled, what they hold and are charged.
 
-A job is a subtree whose top carries the extended attribute ``user.numad.policy``:
-the name of a profile, or ``off``. The nearest label wins, except that ``off``
-holds for everything below it. The root cannot be labelled, and only the labels of
-directories that root owns count: a user may write the others.
+A label is the extended attribute ``user.numad.policy``: the name of a profile, or ``off``.
+Which labels count is decided in ``sense.opt_in``.
 """
 
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,80 +23,57 @@ from numad_py.topology import Ints
 
 __all__ = [
     "LABEL",
-    "OFF",
+    "NOT_FOUND",
     "Directory",
-    "IgnoredLabel",
-    "LabelledCgroup",
-    "Labels",
     "Malformed",
-    "assign",
     "cgroup_id",
     "label_of",
-    "labels",
+    "look",
     "mount_point",
     "numa_stat",
+    "path_of",
     "pids",
     "procs",
     "read_mount_point",
+    "set_label",
     "small_pages_bytes",
+    "walk",
 ]
 
 # Since Linux commit 0c47383ba3bd ("kernfs: Add option to enable user xattrs") (in v5.7). Not trusted.*: without
 # CAP_SYS_ADMIN that namespace cannot even be read.
 LABEL: Final = "user.numad.policy"
-OFF: Final = "off"
 
-_PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NOT_FOUND: Final = {errno.ENOENT, errno.ENODEV, errno.EACCES, errno.ENAMETOOLONG}
+"""What looking at a cgroup says that is gone, may not be read, or lies deeper than a path can tell."""
+
 _CGROUP2: Final = re.compile(rb"^[0-9]+ [0-9]+ [0-9]+:[0-9]+ ([^ \n]+) ([^ \n]+) .* - cgroup2 ", re.MULTILINE)
 _NODE_BYTES: Final = re.compile(rb"N([0-9]{1,6})=([0-9]{1,18})")
 _STAT: Final = re.compile(rb"^(anon|file|anon_thp) ([0-9]{1,18})$", re.MULTILINE)
 _PID: Final = re.compile(rb"[0-9]{1,10}")
+_OWN: Final = re.compile(rb"^0::(/[^\n]*)$", re.MULTILINE)
 _OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
 
 # What reading an attribute says where there is none, and where the cgroup is gone: ENOENT before it was opened,
 # ENODEV after. ENOTSUP and EOPNOTSUPP are one number.
 _NO_LABEL: Final = {errno.ENODATA, errno.ENOTSUP, errno.ENOENT, errno.ENODEV}
-_NOT_FOUND: Final = {errno.ENOENT, errno.ENODEV, errno.EACCES}
 _LINKS_OF_A_LEAF: Final = 2
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _NO_PROCS: Final = {errno.EOPNOTSUPP, errno.ENOENT, errno.ENODEV}
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One cgroup as found: ``path`` is relative to the mount, "/a/b", and "/" for the root."""
+    """One cgroup as found: ``path`` is relative to the mount, "/a/b", and "/" for the root.
+
+    ``shared`` says that others than its owner may write to it, and so could have labelled it.
+    """
 
     path: str
     cgroup_id: int
     owner_uid: int
     label: str | None
-
-
-@dataclass(frozen=True)
-class LabelledCgroup:
-    """One job; ``directories`` are the cgroups that belong to it, its own first."""
-
-    path: str
-    cgroup_id: int
-    profile: str
-    directories: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class IgnoredLabel:
-    """A label that does not count, and why."""
-
-    path: str
-    cgroup_id: int
-    label: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Labels:
-    """All labels of a tree, in the order of their paths."""
-
-    jobs: tuple[LabelledCgroup, ...]
-    ignored: tuple[IgnoredLabel, ...]
+    shared: bool = False
 
 
 def read_mount_point(root: Path = Path("/")) -> Path | None:
@@ -179,69 +155,59 @@ def label_of(cgroup: Path | int) -> str | None:
         raise
 
 
-def labels(mount: Path) -> Labels:
-    """Walk a cgroup tree once, and give its jobs and the labels that do not count.
+def set_label(cgroup: Path, label: str | None) -> None:
+    """Write the label of a cgroup; None takes it off, where there is one."""
+    if label is not None:
+        os.setxattr(cgroup, LABEL, label.encode())
+        return
+    try:
+        os.removexattr(cgroup, LABEL)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+
+
+def path_of(pid: int, root: Path = Path("/")) -> str:
+    """Give the path of a process's cgroup, as /proc/PID/cgroup has it; Malformed where it is in none of v2."""
+    text = (root / f"proc/{pid}/cgroup").read_bytes()
+    found = _OWN.search(text)
+    if not found:
+        raise Malformed(f"cgroup: no line of cgroup v2: {text[:80]!r}")
+    return os.fsdecode(found[1])
+
+
+def walk(
+    mount: Path, top: str = "/", before: Callable[[str], None] = lambda _path: None
+) -> Iterator[Directory]:
+    """Give a cgroup and all below it, parents before children, siblings by name; ``before`` is told of each first.
 
     Directories that vanish meanwhile, or may not be read, are left out.
     """
-    return assign(_walk(mount), mount)
-
-
-def assign(directories: Iterable[Directory], mount: Path) -> Labels:
-    """Give each directory to its job; ``directories`` come parents first."""
-    tops: dict[str, Directory] = {}
-    members: dict[str, list[Path]] = {OFF: []}
-    ignored: list[IgnoredLabel] = []
-    job_of: dict[str, str | None] = {}  # by path: the path of the job's top, OFF, or None
-    for cgroup in directories:
-        job = job_of.get(cgroup.path.rpartition("/")[0] or "/")
-        if cgroup.label is not None and (why := _why_ignored(cgroup, cgroup.label)):
-            ignored.append(IgnoredLabel(cgroup.path, cgroup.cgroup_id, cgroup.label[:80], why))
-        elif cgroup.label == OFF:
-            job = OFF
-        elif cgroup.label is not None and job != OFF:
-            job = cgroup.path
-            tops[job], members[job] = cgroup, []
-        job_of[cgroup.path] = job
-        if job is not None:
-            members[job].append(mount / cgroup.path[1:])
-    jobs = (
-        LabelledCgroup(path, top.cgroup_id, str(top.label), tuple(members[path]))
-        for path, top in tops.items()
-    )
-    return Labels(tuple(jobs), tuple(ignored))
-
-
-def _why_ignored(cgroup: Directory, label: str) -> str:
-    if cgroup.path == "/":
-        return "the root cgroup cannot be labelled"
-    if cgroup.owner_uid != 0:
-        return f"the directory belongs to uid {cgroup.owner_uid}; only labels on root's own directories count"
-    return "" if _PROFILE.fullmatch(label) else "not the name of a profile, nor off"
-
-
-def _walk(mount: Path) -> Iterator[Directory]:
-    """Give all cgroups, parents before children, siblings by name."""
-    waiting = ["/"]
+    waiting = [top]
     while waiting:
         path = waiting.pop()
         try:
-            cgroup, children = _look(mount, path)
+            before(path)
+            cgroup, children = look(mount, path)
         except OSError as error:
-            if error.errno in _NOT_FOUND:
+            if error.errno in NOT_FOUND:
                 continue
             raise
         yield cgroup
         waiting += [f"{path.rstrip('/')}/{name}" for name in sorted(children, reverse=True)]
 
 
-def _look(mount: Path, path: str) -> tuple[Directory, list[str]]:
+def look(mount: Path, path: str) -> tuple[Directory, list[str]]:
+    """Look at one cgroup; give the names of those right below it too."""
     # Through one descriptor: else whoever owns the parent could put a directory with a label of his own in the
     # place of root's between the two questions, and have it taken for root's.
     directory = os.open(mount / path[1:], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         status = os.fstat(directory)
-        cgroup = Directory(path, status.st_ino, status.st_uid, label_of(directory))
+        shared = bool(
+            status.st_mode & _OTHERS_WRITE
+        )  # setting user.* asks for write permission, not for ownership
+        cgroup = Directory(path, status.st_ino, status.st_uid, label_of(directory), shared)
         # kernfs counts a directory's links as its children and two (fs/kernfs/inode.c kernfs_refresh_inode()), so
         # the leaves, which are most cgroups, need not be listed.
         return cgroup, [] if status.st_nlink == _LINKS_OF_A_LEAF else _children(directory)

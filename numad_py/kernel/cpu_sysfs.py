@@ -15,7 +15,16 @@ from typing import Final
 from numad_py.kernel import Malformed, cpulist
 from numad_py.topology import CpuGroups
 
-__all__ = ["Malformed", "isolated", "nohz_full", "online", "read_cores", "read_llcs", "read_sockets"]
+__all__ = [
+    "Malformed",
+    "isolated",
+    "nohz_full",
+    "online",
+    "possible",
+    "read_cores",
+    "read_llcs",
+    "read_sockets",
+]
 
 _CPUS: Final = Path("sys/devices/system/cpu")
 _INDEX: Final = re.compile(r"index[0-9]{1,3}")
@@ -27,6 +36,11 @@ _LEVEL: Final = re.compile(r"[0-9]{1,3}")
 def online(root: Path) -> tuple[int, ...]:
     """Give the CPUs that are on line."""
     return cpulist.parse((root / _CPUS / "online").read_text("ascii"))
+
+
+def possible(root: Path) -> tuple[int, ...]:
+    """Give the CPUs that there can ever be."""
+    return cpulist.parse((root / _CPUS / "possible").read_text("ascii"))
 
 
 def isolated(root: Path) -> tuple[int, ...]:

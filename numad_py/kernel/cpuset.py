@@ -2,6 +2,7 @@
 
 """Read what a cgroup's cpuset allows: on which CPUs its threads may run, on which nodes it may have memory."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def read(directory: Path, mount: Path) -> Cpuset | None:
         try:
             cpus = cpulist.parse((cgroup / "cpuset.cpus.effective").read_text("ascii"))
             return Cpuset(cpus, cpulist.parse((cgroup / "cpuset.mems.effective").read_text("ascii")))
-        except FileNotFoundError:
-            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # no controller here, or the cgroup is gone
+                raise
     return None

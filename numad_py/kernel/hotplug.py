@@ -18,7 +18,7 @@ _LISTS: Final = (
 def present(root: Path = Path("/")) -> tuple[str, ...]:
     """Give what is there now, to be compared with what was there before.
 
-    What the kernel was built without is empty.
+    What the kernel was built without is empty, and so is what cannot be read now.
     """
     return tuple(_text(root / path) for path in _LISTS)
 
@@ -26,5 +26,5 @@ def present(root: Path = Path("/")) -> tuple[str, ...]:
 def _text(path: Path) -> str:
     try:
         return path.read_text("ascii")
-    except FileNotFoundError:
+    except OSError:
         return ""

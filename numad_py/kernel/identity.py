@@ -7,7 +7,6 @@ import os
 import select
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -23,23 +22,18 @@ class Still(Enum):
     GONE = "the process ended"
 
 
-class OpenProcess:
-    """A process held by a pidfd, its start time, and an open view of its memory.
+class HeldProcess:
+    """A process held by a pidfd and its start time, through every exec; it takes no right to hold another's.
 
     Raises ProcessLookupError when the process is gone or the PID is another's.
     """
-
-    # pidfd and start time survive exec. An open /proc/PID/maps does not: it belongs to
-    # the memory it was opened on (proc_mem_open() in fs/proc/base.c) and reads as empty
-    # once that is gone. Reading its first byte walks no page table, as numa_maps would.
 
     def __init__(self, key: ProcessKey) -> None:
         self.key = key
         self._fds: list[int] = []
         try:
             self._fds.append(os.pidfd_open(key.pid))
-            self._fds.append(os.open(f"/proc/{key.pid}/maps", os.O_RDONLY | os.O_CLOEXEC))
-            stat = proc_stat.parse(Path(f"/proc/{key.pid}/stat").read_bytes())
+            stat = proc_stat.read(key.pid)
         except FileNotFoundError:
             self.close()
             raise ProcessLookupError(f"process {key.pid} is gone") from None
@@ -50,12 +44,51 @@ class OpenProcess:
             self.close()
             raise ProcessLookupError(f"process {key.pid} is another one now")
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, and its PID may be another's."""
+        ended = select.poll()
+        ended.register(self._fds[0], select.POLLIN)
+        return bool(ended.poll(0))
+
+    def close(self) -> None:
+        """Let go. Safe to call twice."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    __del__ = close
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class OpenProcess(HeldProcess):
+    """A process held by an open view of its memory too."""
+
+    # An open /proc/PID/maps does not: it belongs to
+    # the memory it was opened on (proc_mem_open() in fs/proc/base.c) and reads as empty
+    # once that is gone. Reading its first byte walks no page table, as numa_maps would.
+
+    def __init__(self, key: ProcessKey) -> None:
+        super().__init__(key)
+        try:
+            self._fds.append(os.open(f"/proc/{key.pid}/maps", os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            self.close()
+            raise ProcessLookupError(f"process {key.pid} is gone") from None
+        except BaseException:
+            self.close()
+            raise
+
     def still(self) -> Still:
         """Say whether process and memory are those that were opened."""
-        pidfd, maps, *_ = self._fds
-        ended = select.poll()
-        ended.register(pidfd, select.POLLIN)
-        if ended.poll(0):
+        _, maps, *_ = self._fds
+        if self.has_ended:
             return Still.GONE
         try:
             return Still.SAME if os.pread(maps, 1, 0) else Still.EXECED
@@ -78,18 +111,3 @@ class OpenProcess:
                 return None
             raise
         return pagemap
-
-    def close(self) -> None:
-        """Let go. Safe to call twice."""
-        while self._fds:
-            os.close(self._fds.pop())
-
-    __del__ = close
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -6,8 +6,8 @@
 
     START-END rwxp OFFSET MAJOR:MINOR INODE [blanks PATH]
 
-with every number of its own width. The path may hold anything but a newline, and
-is not read here, nor are offset and device.
+with every number of its own width, the inode's alone in decimal. The path may hold
+anything but a newline, and is not read here.
 
 Problem: a sample of a giant's pages is asked in a millisecond; its maps may not take longer.
 Primitive: the bytes that end a field are found in one pass over the text, and the sixteen bytes
@@ -37,17 +37,26 @@ _DIGITS: Final = 16  # of the longest address
 _PLACES: Final = np.arange(_DIGITS, 0, -1)
 _VALUES: Final = bytes(int(chr(byte), 16) if byte in b"0123456789abcdef" else 255 for byte in range(256))
 _FOREIGN: Final = np.uint64(0xF0F0_F0F0_F0F0_F0F0)
+_MINOR_BITS: Final = np.uint64(20)  # MINORBITS in include/linux/kdev_t.h
+_SPREADING: Final = np.uint64(0x9E37_79B9_7F4A_7C15)  # 2^64 over the golden ratio, as in Fibonacci hashing
 _PADDING: Final = b"\n" * _DIGITS  # the first line is looked at from before it, the last line beyond it
 
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """The lines of one maps file as columns; ``file`` says which map one."""
+    """The lines of one maps file as columns; ``file`` says which map one.
+
+    ``name`` is made of its device and inode, which no two files are likely to share, and ``offset`` where in it
+    the VMA begins; both are 0 where there is none.
+    """
 
     start: Addresses
     end: Addresses
     readable: NDArray[np.bool_]
+    executable: NDArray[np.bool_]
     file: NDArray[np.bool_]
+    name: Addresses
+    offset: Addresses
 
 
 def read(pid: int, root: Path = Path("/")) -> bytes:
@@ -68,16 +77,42 @@ def parse(text: bytes) -> Maps:
     begin, first = ends[newline] + 1, newline + 1
     mode = ends[first + 1] + 1 + _FOUR
     behind = ends.searchsorted(mode[3] + 1)
-    field = ends[np.concatenate((first + _FOUR[:2], behind + _FOUR))]
-    flags, inode = letters[mode], letters[field[5] + 1]
+    *field, inode_end = ends[np.concatenate((first + _FOUR[:2], behind + _FOUR, [behind + len(_FOUR)]))]
+    flags, inode_digit = letters[mode], letters[field[5] + 1]
     good = (letters[field] == _ENDS).all(axis=0) & (flags == _MODES).any(axis=0).all(axis=0)
-    good &= (field[2] == mode[3] + 1) & (inode >= ord("0")) & (inode <= ord("9"))
-    (start, end), are_hex = _hex(padded, np.array((begin, field[0] + 1)), field[:2])
+    good &= (field[2] == mode[3] + 1) & (inode_digit >= ord("0")) & (inode_digit <= ord("9"))
+    (start, end), are_hex = _hex(padded, np.array((begin, field[0] + 1)), np.array(field[:2]))
+    file = inode_digit > ord("0")
+    name, offset, are_numbers = _mapped(padded, np.array((*field[2:], inode_end))[:, file])
     good &= are_hex.all(axis=0) & (start < end)
+    good[file] &= are_numbers
     if not good.all():
         at = int(begin[~good][0])
         raise Malformed(f"maps: no VMA in the line {padded[at : at + 80]!r}")
-    return Maps(start, end, readable=flags[0] == ord("r"), file=inode > ord("0"))
+    return Maps(
+        start,
+        end,
+        readable=flags[0] == ord("r"),
+        executable=flags[2] == ord("x"),
+        file=file,
+        name=_spread(name, file),
+        offset=_spread(offset, file),
+    )
+
+
+def _mapped(text: bytes, ends: Ints) -> tuple[Addresses, Addresses, NDArray[np.bool_]]:
+    """Read name and offset, from where the mode and each field behind it ends; say where all are numbers."""
+    begin = ends[:-1] + 1
+    begin[3] = np.maximum(begin[3], ends[4] - _DIGITS)  # the inode's last digits, as if they were of base 16
+    (offset, major, minor, inode), are_hex = _hex(text, begin, ends[1:])
+    return (major << _MINOR_BITS | minor) * _SPREADING ^ inode, offset, np.logical_and.reduce(are_hex)
+
+
+def _spread(values: Addresses, rows: NDArray[np.bool_]) -> Addresses:
+    """Give the values at these rows, and 0 elsewhere."""
+    column = np.zeros(len(rows), np.uint64)
+    column[rows] = values
+    return column
 
 
 def _hex(text: bytes, begin: Ints, end: Ints) -> tuple[Addresses, NDArray[np.bool_]]:

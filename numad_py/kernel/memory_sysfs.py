@@ -8,11 +8,12 @@ from typing import Final
 
 from numad_py.kernel import Malformed, cpulist
 
-__all__ = ["Malformed", "gpu_ranges", "numa_status", "read_gpu_nodes", "read_speed", "read_tiers"]
+__all__ = ["Malformed", "demotes", "gpu_ranges", "numa_status", "read_gpu_nodes", "read_speed", "read_tiers"]
 
 _NODES: Final = Path("sys/devices/system/node")
 _BLOCK_BYTES: Final = Path("sys/devices/system/memory/block_size_bytes")
 _TIERS: Final = Path("sys/devices/virtual/memory_tiering")
+_DEMOTES: Final = Path("sys/kernel/mm/numa/demotion_enabled")
 _GPUS: Final = Path("proc/driver/nvidia/gpus")
 
 # Documentation/admin-guide/mm/numaperf.rst: access1 is from the nearest node with CPUs, access0 from the nearest
@@ -50,6 +51,13 @@ def read_tiers(root: Path) -> dict[int, int]:
         return {}
     found = ((_TIER.fullmatch(path.name), path) for path in (root / _TIERS).iterdir())
     return {node: int(match[1]) for match, path in found if match for node in _nodelist(path)}
+
+
+def demotes(root: Path) -> bool:
+    """Say whether the kernel sends cold pages to nodes without CPUs instead of reclaiming them; not before Linux v5.15."""
+    # Documentation/ABI/testing/sysfs-kernel-mm-numa: it can be switched on and off, and is off at first.
+    path = root / _DEMOTES
+    return path.is_file() and path.read_bytes().strip() in (b"true", b"1")
 
 
 def read_gpu_nodes(root: Path) -> frozenset[int]:

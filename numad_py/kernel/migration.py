@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Move pages. The only module that changes another process."""
+"""Move pages and threads. The only module that changes another process."""
 
+import os
+from collections.abc import Iterable
 from ctypes import c_int, c_ulong
 from typing import Final
 
@@ -13,20 +15,21 @@ from numad_py.kernel.placement import Addresses, Status, door
 from numad_py.topology import Bools
 
 MPOL_MF_MOVE: Final = 1 << 1  # include/uapi/linux/mempolicy.h
+MPOL_MF_MOVE_ALL: Final = 1 << 2
 
 UNTOUCHED: Final = -0x7FFF_FFFF
 """What a status slot holds before the call: no node, no errno."""
 
 
-def move_pages(pid: int, addresses: Addresses, target: int) -> tuple[int, Status]:
+def move_pages(pid: int, addresses: Addresses, target: int, *, for_all: bool = False) -> tuple[int, Status]:
     """Ask for the page at each address to be moved to the target node.
 
     Give what the call returned and the status array: per address the node the
-    page is now on, a negative errno, or ``UNTOUCHED``. Shared pages stay where
-    they are (-EACCES), since we never pass MPOL_MF_MOVE_ALL here.
+    page is now on, a negative errno, or ``UNTOUCHED``. Pages that other processes
+    map too stay where they are (-EACCES), unless they are to be moved ``for_all``.
 
-    Raises ProcessLookupError (gone), PermissionError (no CAP_SYS_PTRACE; or
-    EACCES: the target is outside the process's cpuset), and OSError with
+    Raises ProcessLookupError (gone), PermissionError (no CAP_SYS_PTRACE, or for all
+    no CAP_SYS_NICE; EACCES: the target is outside the process's cpuset), and OSError with
     ENOMEM (no room on the target) or ENODEV (no such node). See move_pages(2).
     """
     # Since Linux commit a49bd4d71637 ("mm, numa: rework do_pages_move") (in v4.17) a call
@@ -42,7 +45,7 @@ def move_pages(pid: int, addresses: Addresses, target: int) -> tuple[int, Status
         door(addresses, np.uint64, len(addresses)),
         door(nodes, np.int32, len(addresses)),
         door(status, np.int32, len(addresses)),
-        c_int(MPOL_MF_MOVE),
+        c_int(MPOL_MF_MOVE_ALL if for_all else MPOL_MF_MOVE),
     )
     return left, status
 
@@ -81,3 +84,15 @@ def migrate_pages(pid: int, sources: tuple[int, ...], target: int) -> int:
         door(old, np.uint64, words),
         door(new, np.uint64, words),
     )
+
+
+def set_affinity(tid: int, cpus: Iterable[int]) -> None:
+    """Let a thread, and all that it starts from then on, run on these CPUs, as far as its cpuset allows them.
+
+    Raises ProcessLookupError (gone), PermissionError (no CAP_SYS_NICE), and OSError with
+    EINVAL (none of them allowed, or a thread whose affinity is fixed) or EBUSY (a deadline task).
+    See sched_setaffinity(2).
+    """
+    if tid <= 0:  # 0 would be ourselves
+        raise ValueError(f"not a thread: {tid}")
+    os.sched_setaffinity(tid, cpus)

@@ -62,6 +62,7 @@ def read_topology(root: Path = Path("/"), page_bytes: int = PAGE_BYTES) -> Topol
         isolated_cpus=cpu_sysfs.isolated(root),
         nohz_full_cpus=cpu_sysfs.nohz_full(root),
         devices=pci.read_devices(tuple(node.id for node in nodes), root),
+        demotes=memory_sysfs.demotes(root),
     )
 
 
@@ -127,10 +128,14 @@ def _nodes(root: Path) -> tuple[tuple[Node, ...], tuple[tuple[int, ...], ...]]:
     return nodes, tuple(distances((_directory(id_, root) / "distance").read_bytes(), len(ids)) for id_ in ids)
 
 
+def read_cpus(id_: int, root: Path) -> tuple[int, ...]:
+    """Read which CPUs of a node are on line."""
+    return cpulist.parse((_directory(id_, root) / "cpulist").read_text("ascii"))
+
+
 def _node(id_: int, root: Path, *, gpu: bool, tier: int | None) -> Node:
-    cpus = cpulist.parse((_directory(id_, root) / "cpulist").read_text("ascii"))
     total_bytes = _total_bytes((_directory(id_, root) / "meminfo").read_bytes())
-    return Node(id_, cpus, total_bytes, gpu, tier, *memory_sysfs.read_speed(id_, root))
+    return Node(id_, read_cpus(id_, root), total_bytes, gpu, tier, *memory_sysfs.read_speed(id_, root))
 
 
 def _total_bytes(text: bytes) -> int:

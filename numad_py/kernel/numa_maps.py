@@ -162,6 +162,8 @@ def regions(numa_maps: NumaMaps, vma_start: Addresses, vma_end: Addresses) -> Re
         kind=numa_maps.kind[rows],
         mempolicy=numa_maps.mempolicy[rows],
         mapmax=numa_maps.mapmax[rows],
+        backing=np.zeros(len(rows), np.int64),
+        offset=np.zeros(len(rows), np.int64),
         anon_pages=numa_maps.anon_pages[rows],
         pages=numa_maps.pages[rows],
     )

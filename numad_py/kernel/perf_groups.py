@@ -2,6 +2,7 @@
 
 """Count several events together, of a cgroup or of a process, and read them with one call a CPU or thread."""
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -47,9 +48,15 @@ class Group:
         return len(self._descriptors)
 
     def change(self) -> Ints:
-        """Give what was counted since it was last asked: a row for each target, see perf_scaling."""
+        """Give what was counted since it was last asked: a row for each target, see perf_scaling.
+
+        Raises OSError where the kernel no longer counts one of them.
+        """
         size = self._before.shape[1] * self._before.itemsize
         read = b"".join([os.read(leader, size) for leader in self._leaders])
+        # perf_read() gives nothing of an event in error state, and since v6.15 ENODEV of one whose PMU is gone.
+        if len(read) != self._before.nbytes:
+            raise OSError(errno.ENODATA, "an event is no longer counted")
         now = np.frombuffer(read, np.int64).reshape(self._before.shape)
         change: Ints = now - self._before
         self._before = now

@@ -12,7 +12,7 @@ _PARANOID: Final = Path("proc/sys/kernel/perf_event_paranoid")
 _CPU_PMUS: Final = ("cpu", "armv")  # cpu, cpu_core, cpu_atom; armv8_pmuv3_0, armv8_neoverse_v2, ...
 
 _FORBIDDEN: Final = (
-    "forbidden (kernel.perf_event_paranoid is {paranoid}); grant CAP_PERFMON or lower that to 0, "
+    "forbidden (kernel.perf_event_paranoid is {paranoid}); grant CAP_PERFMON and lower that to 2, or to 0, "
     "and in a container let its seccomp profile pass perf_event_open"
 )
 _NO_DESCRIPTORS: Final = "no file descriptors left; raise LimitNOFILE"

@@ -19,6 +19,7 @@ from numad_py.topology import Ints
 
 __all__ = ["Malformed", "Stat", "cpu_times", "parse", "read", "read_threads"]
 
+_PF_KTHREAD: Final = 0x0020_0000  # include/linux/sched.h
 _WHOLE: Final = 4096  # bytes; more than 52 numbers and a command have
 
 
@@ -27,7 +28,8 @@ class Stat:
     """One process or thread. ``flags`` are the PF_ bits of include/linux/sched.h.
 
     ``cpu`` is where it ran last; times and faults of a process are those of all its threads, the
-    ended ones too. ``comm`` may hold anything, blanks, brackets and
+    ended ones too. ``start_stack`` is the address that exec drew for the stack, and fork keeps; 0
+    where we may not know it. ``comm`` may hold anything, blanks, brackets and
     newlines too; bytes that are not UTF-8 are backslash-escaped.
     """
 
@@ -43,9 +45,15 @@ class Stat:
     start_ticks: int
     vsize_bytes: int
     rss_pages: int
+    start_stack: int
     cpu: int
     rt_priority: int
     policy: int
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        """Whether it is the kernel's own: PF_KTHREAD."""
+        return bool(self.flags & _PF_KTHREAD)
 
 
 def read(pid: int, root: Path = Path("/")) -> Stat:
@@ -91,6 +99,7 @@ def parse(text: bytes) -> Stat:
             start_ticks=int(fields[19]),
             vsize_bytes=int(fields[20]),
             rss_pages=int(fields[21]),
+            start_stack=int(fields[25]),  # field 28
             cpu=int(fields[36]),
             rt_priority=int(fields[37]),
             policy=int(fields[38]),

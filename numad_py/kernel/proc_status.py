@@ -2,6 +2,7 @@
 
 """Read /proc/PID/status: where a process may run and allocate, and whose it is."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Final
 
 from numad_py.kernel import Malformed, cpulist
 
-__all__ = ["Malformed", "Status", "parse", "read"]
+__all__ = ["Malformed", "Status", "owners", "parse", "read"]
 
 # The Name: line cannot pose as another: fs/proc/array.c proc_task_name() escapes newlines in it.
 _MEMS_ALLOWED: Final = re.compile(rb"^Mems_allowed_list:[ \t]*([0-9,-]*)$", re.MULTILINE)
 _CPUS_ALLOWED: Final = re.compile(rb"^Cpus_allowed_list:[ \t]*([0-9,-]*)$", re.MULTILINE)
 _RSS_ANON: Final = re.compile(rb"^RssAnon:[ \t]*([0-9]{1,15}) kB$", re.MULTILINE)
 _UID: Final = re.compile(rb"^Uid:[ \t]+[0-9]{1,10}[ \t]+([0-9]{1,10})[ \t]", re.MULTILINE)
+_UIDS: Final = re.compile(rb"^Uid:((?:\t[0-9]{1,10}){4})$", re.MULTILINE)
+_ENOUGH: Final = 1024  # bytes, within which the line Uid: is
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,20 @@ class Status:
 def read(pid: int, root: Path = Path("/")) -> Status:
     """Read /proc/PID/status."""
     return parse((root / f"proc/{pid}/status").read_bytes())
+
+
+def owners(pid: int, root: Path = Path("/")) -> frozenset[int]:
+    """Give whose a process is: its real, effective, saved and file system uid, and the owner of its files in /proc.
+
+    That one is root where the process may not be dumped (fs/proc/base.c task_dump_owner()), because it exec'd
+    something setuid or with capabilities: not even its own user may then trace it, or move its pages.
+    """
+    status = os.open(f"{root}/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        uids = _one(_UIDS, os.read(status, _ENOUGH))
+        return frozenset({os.fstat(status).st_uid, *map(int, uids.split())})
+    finally:
+        os.close(status)
 
 
 def parse(text: bytes) -> Status:

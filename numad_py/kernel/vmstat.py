@@ -13,6 +13,8 @@ __all__ = ["Malformed", "counter", "parse", "read"]
 # Every kernel has another set of names; they are not enumerated here.
 _LINES: Final = re.compile(rb"(?:[!-~]+ [0-9]{1,20}\n)*(?:[!-~]+ [0-9]{1,20})?")
 
+_NUMBER: Final = re.compile(rb"[0-9]{1,20}")
+
 
 def read(root: Path = Path("/")) -> dict[str, int]:
     """Read /proc/vmstat."""
@@ -28,6 +30,14 @@ def parse(text: bytes) -> dict[str, int]:
 
 
 def counter(text: bytes, name: bytes) -> int:
-    """Give one counter, 0 where this kernel has none of that name, without parsing the others."""
+    """Give one counter, 0 where this kernel has none of that name, without parsing the others.
+
+    Malformed where it is no number.
+    """
     begin = (b"\n" + text).find(b"\n%s " % name)
-    return int(text[begin + len(name) + 1 : text.index(b"\n", begin)]) if begin >= 0 else 0
+    if begin < 0:
+        return 0
+    number = text[begin + len(name) + 1 :].partition(b"\n")[0]
+    if not _NUMBER.fullmatch(number):
+        raise Malformed(f"vmstat: {name.decode()} is {number[:80]!r}")
+    return int(number)

@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from numad_py.policies.hold import Hold, HoldParameters
 from numad_py.policies.interleave import Interleave, InterleaveParameters
+from numad_py.policies.learned import Learned, LearnedParameters
 from numad_py.policies.threshold import Threshold, ThresholdParameters
 from numad_py.roles import Policy
 
 PARAMETERS: Final[Mapping[str, type]] = {
     "hold": HoldParameters,
     "interleave": InterleaveParameters,
+    "learned": LearnedParameters,
     "threshold": ThresholdParameters,
 }
 """What may be set in a profile, by policy name."""
@@ -20,5 +22,6 @@ PARAMETERS: Final[Mapping[str, type]] = {
 BUILT_IN: Final[Mapping[str, Callable[[Any], Policy]]] = {
     "hold": Hold,
     "interleave": Interleave,
+    "learned": Learned,
     "threshold": Threshold,
 }

@@ -4,8 +4,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 
-from numad_py.model import Plan, Snapshot, Tick
+from numad_py.model import Explanation, Plan, ProcessKey, Snapshot, Tick, Waits
 from numad_py.roles import Policy
 
 
@@ -32,14 +33,25 @@ class ByProfile(Policy):
             tuple(move for _, _, plan in self._asked for move in plan.moves),
             tuple(held for _, _, plan in self._asked for held in plan.held),
             tuple(move for _, _, plan in self._asked for move in plan.task_moves),
+            tuple(judged for _, _, plan in self._asked for judged in plan.judged),
         )
 
     def review(self, tick: Tick) -> None:
-        begin = 0
+        outcomes, task_outcomes = iter(tick.outcomes), iter(tick.task_outcomes)
         for policy, snapshot, plan in self._asked:
-            end = begin + len(plan.moves)
-            policy.review(Tick(snapshot, plan, tick.outcomes[begin:end]))
-            begin = end
+            own = tuple(islice(outcomes, len(plan.moves)))
+            policy.review(Tick(snapshot, plan, own, tuple(islice(task_outcomes, len(plan.task_moves)))))
+
+    def waits(self) -> Waits:
+        return sum((policy.waits() for policy in self._policies.values()), Waits())
+
+    def recall(self, waits: Waits) -> None:
+        for policy in self._policies.values():  # each forgets whom it never sees
+            policy.recall(waits)
+
+    def explain(self, key: ProcessKey) -> Explanation | None:
+        asked = (policy.explain(key) for policy, own, _ in self._asked if key in own.row_of)
+        return next(asked, None)
 
 
 def _without_room_for(plan: Plan, snapshot: Snapshot) -> Snapshot:

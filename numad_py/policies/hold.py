@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from numad_py.model import Plan, Snapshot
+from numad_py.model import Decision, Explanation, Plan, ProcessKey, Snapshot
 from numad_py.roles import Policy
 
 
@@ -21,3 +21,6 @@ class Hold(Policy):
 
     def decide(self, snapshot: Snapshot) -> Plan:
         return Plan()
+
+    def explain(self, key: ProcessKey) -> Explanation:
+        return Explanation(Decision.STAY)

@@ -1,14 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Spread memory page by page over all nodes with CPUs, to share their bandwidth."""
+"""Spread memory page by page over all nodes with CPUs, to share their bandwidth.
 
-from dataclasses import dataclass
+But for who would wait longer for it, as far as published prices tell: memory that lies where its only users are stays.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from numad_py.model import MovePages, Plan, Process, ProcessKey, Reason, Snapshot
+from numad_py.model import (
+    Compared,
+    Decision,
+    Explanation,
+    MovePages,
+    Plan,
+    Process,
+    ProcessKey,
+    Reason,
+    Snapshot,
+)
+from numad_py.policies import spreading
+from numad_py.policies.homes import Readings
 from numad_py.roles import Policy
-from numad_py.topology import Bools, Ints, Topology
+from numad_py.topology import Bools, Floats, Ints, Topology
+
+MB: Final = 1 << 20
+_LIMITS: Final = {
+    "movable_mb": "least_mb",
+    "spread_share": "spread_share_above",
+    "wait_ratio": "wait_ratio_up_to",
+    "looks": "patience",
+}
 
 
 @dataclass(frozen=True)
@@ -18,6 +42,7 @@ class InterleaveParameters:
     spread_share_above: float = 0.10
     patience: int = 2
     least_mb: float = 64.0
+    wait_ratio_up_to: float = 1.01
 
     def __post_init__(self) -> None:
         if not 0 <= self.spread_share_above <= 1:
@@ -26,33 +51,71 @@ class InterleaveParameters:
             raise ValueError("patience: at least one look is needed")
 
 
+class _Columns(NamedTuple):
+    """By process: bytes on the nodes to spread over, the fullest's above its even share, and what spreading makes of waits."""
+
+    total: Ints
+    excess: Ints
+    wait_ratio: Floats
+
+
 class Interleave(Policy):
     """Spreads a process once one node has held more than its even share for a while."""
 
     def __init__(self, parameters: InterleaveParameters | None = None) -> None:
         self.parameters = parameters or InterleaveParameters()
         self._looks: dict[ProcessKey, int] = {}
+        self._readings = Readings()
+        self._seen: tuple[Snapshot, Bools, _Columns] | None = None
 
     def decide(self, snapshot: Snapshot) -> Plan:
         before, self._looks = self._looks, {}
         over = _nodes_to_spread_over(snapshot)
         moves = []
-        for process, nodes, uneven in zip(
-            snapshot.processes, over, self._uneven(snapshot, over).tolist(), strict=True
+        _, period_s = self._readings.look(snapshot)
+        cores, held = snapshot.cpu_s / period_s[:, None], snapshot.movable_bytes * over
+        columns = _Columns(*_excess(held, over), spreading.wait_ratio(cores, held, over, snapshot.topology))
+        self._seen = snapshot, over, columns
+        for row, (process, nodes, uneven) in enumerate(
+            zip(snapshot.processes, over, self._uneven(over, columns).tolist(), strict=True)
         ):
             self._looks[process.key] = before.get(process.key, 0) + 1 if uneven else 0
             if self._looks[process.key] >= self.parameters.patience:
-                moves.append(_spread(process, snapshot.topology, np.flatnonzero(nodes)))
+                move = _spread(process, snapshot.topology, np.flatnonzero(nodes))
+                moves.append(replace(move, figures=self._figures(process.key, row, columns)))
         return Plan(tuple(sorted(moves, key=lambda move: (-move.limit_bytes, move.process))))
 
-    def _uneven(self, snapshot: Snapshot, over: Bools) -> Bools:
+    def explain(self, key: ProcessKey) -> Explanation | None:
+        if self._seen is None or key not in self._looks:
+            return None
+        snapshot, over, columns = self._seen
+        row, rules = snapshot.row_of[key], self.parameters
+        uneven = self._uneven(over, columns)[row]
+        figures = self._figures(key, row, columns)
+        compared = (
+            Compared(name, figures[name], limit, getattr(rules, limit)) for name, limit in _LIMITS.items()
+        )
+        more_looks = max(rules.patience - self._looks[key], 0) if uneven else 0
+        decision = Decision.WAIT if more_looks else Decision.MOVE if uneven else Decision.STAY
+        targets = tuple(snapshot.topology.nodes[index].id for index in np.flatnonzero(over[row]))
+        return Explanation(decision, tuple(compared), targets, more_looks)
+
+    def _uneven(self, over: Bools, columns: _Columns) -> Bools:
         """By process: whether the fullest of its nodes holds more than its even share by enough to act."""
-        by_node = snapshot.movable_bytes * over
-        total, nodes = by_node.sum(axis=1), over.sum(axis=1)
-        excess = by_node.max(axis=1) - total // np.maximum(nodes, 1)
-        uneven: Bools = (nodes > 1) & (total >= self.parameters.least_mb * 2**20)
+        total, excess, wait_ratio = columns
+        uneven: Bools = (over.sum(axis=1) > 1) & (total >= self.parameters.least_mb * MB)
         uneven &= excess > self.parameters.spread_share_above * total
+        uneven &= wait_ratio <= self.parameters.wait_ratio_up_to
         return uneven
+
+    def _figures(self, key: ProcessKey, row: int, columns: _Columns) -> dict[str, float]:
+        total, excess, wait_ratio = (column[row].item() for column in columns)
+        return {
+            "movable_mb": total / MB,
+            "spread_share": excess / max(total, 1),
+            "wait_ratio": wait_ratio,
+            "looks": self._looks[key],
+        }
 
 
 def _nodes_to_spread_over(snapshot: Snapshot) -> Bools:
@@ -62,6 +125,12 @@ def _nodes_to_spread_over(snapshot: Snapshot) -> Bools:
     cpusets = [process.nodes_allowed for process in snapshot.processes]
     row_of = {allowed: fit & np.isin(on.node_ids, allowed) for allowed in dict.fromkeys(cpusets)}
     return np.array([row_of[allowed] for allowed in cpusets], bool).reshape(-1, len(fit))
+
+
+def _excess(held: Ints, over: Bools) -> tuple[Ints, Ints]:
+    """By process: the bytes on the nodes to spread over, and those that the fullest has above its even share."""
+    total = held.sum(axis=1)
+    return total, held.max(axis=1) - total // np.maximum(over.sum(axis=1), 1)
 
 
 def _spread(process: Process, topology: Topology, nodes: Ints) -> MovePages:

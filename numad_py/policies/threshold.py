@@ -1,24 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Memory follows CPU: bring a process's pages to the node whose CPUs use them.
+"""Memory follows CPU: bring pages to the node whose CPUs use them.
 
 Problem: a process was bound, or moved by the scheduler, after it had touched
 its memory, and reaches over the interconnect for it ever since.
 Primitive: its *home*, the node that has nearly all of its CPU time, and its
-*remote share*, the part of its movable bytes on other nodes with CPUs.
+*remote share*, the part of its movable bytes on other nodes. Where
+its threads run on several nodes, and an investigation saw which of them use
+what, each part of its memory has a home of its own, and the remote share is
+that of its accesses (`shards`); where nothing is told, what is used harder than
+one node's memory can serve is remote as far as it lies unevenly (`spreading`).
 Application: once the remote share was above one threshold for some looks in a
-row, move until it is below a lower one. A process that ran on several nodes,
-or hardly at all, gives no evidence, and its count stands still. Memory on
-nodes without CPUs is a tier, or a GPU's: it is neither counted nor touched.
+row, and moving pays for itself soon (`candidates`), move until it is below a
+lower one: what saves most for each byte first, as far as nodes have room that
+nobody will need (`room`). A process that hardly ran gives no evidence, and its
+count stands still; one that ran here and there begins anew, and has to be
+steady for the longer. One that never ran elsewhere, and pays sooner than another
+look would come, is not waited for. Memory of a GPU is neither counted nor touched, and
+no more is what the kernel demotes to nodes without CPUs. What processes of a job share is left to `shared`.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from numad_py.model import MovePages, Plan, Process, ProcessKey, Reason, Snapshot
+from numad_py.model import (
+    Accesses,
+    Compared,
+    Decision,
+    Ending,
+    Explanation,
+    Held,
+    MovePages,
+    Plan,
+    ProcessKey,
+    Refusal,
+    Snapshot,
+    Tick,
+)
+from numad_py.policies import candidates, shards, spreading
+from numad_py.policies.candidates import Candidates
+from numad_py.policies.homes import NO_EVIDENCE, POSSIBLE_SHARE, SEVERAL, Readings, homes
+from numad_py.policies.room import Room
+from numad_py.policies.shards import Shards
+from numad_py.policies.shared import SharedMemory
+from numad_py.policies.wishes import MB, UNKNOWN, Evidence, Seen, Wish, apart, bring, figures_of, wishes
 from numad_py.roles import Policy
-from numad_py.topology import Floats, Ints, Topology
+from numad_py.topology import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -29,8 +60,11 @@ class ThresholdParameters:
     remote_share_below: float = 0.02
     home_cpu_share_above: float = 0.75
     patience: int = 2
+    at_once_within_s: float = 2.0
     least_remote_mb: float = 4.0
     least_cpu_s: float = 0.05
+    pays_within_s: float = 60.0
+    room_for_s: float = 10.0
 
     def __post_init__(self) -> None:
         for name in ("remote_share_above", "remote_share_below", "home_cpu_share_above"):
@@ -40,17 +74,18 @@ class ThresholdParameters:
             raise ValueError("remote_share_below: must not be over remote_share_above")
         if self.patience < 1:
             raise ValueError("patience: at least one look is needed")
+        for name in ("at_once_within_s", "pays_within_s", "room_for_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: must not be negative")
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """What is known of one process so far."""
-
-    looks: int = 0
-    acting: bool = False
-
-
-_UNKNOWN = _Evidence()
+_LIMITS_OF_USE: Final = {"cpu_s": "least_cpu_s", "home_cpu_share": "home_cpu_share_above"}
+_LIMITS: Final = {
+    "remote_share": "remote_share_above",
+    "remote_mb": "least_remote_mb",
+    "payback_s": "pays_within_s",
+}
+FORGETS: Final = 0.8  # of its restlessness, that a process keeps from look to look
 
 
 class Threshold(Policy):
@@ -58,72 +93,169 @@ class Threshold(Policy):
 
     def __init__(self, parameters: ThresholdParameters | None = None) -> None:
         self.parameters = parameters or ThresholdParameters()
-        self._evidence: dict[ProcessKey, _Evidence] = {}
+        self._evidence: dict[ProcessKey, Evidence] = {}
+        self._seen: dict[ProcessKey, Seen] = {}
+        self._told: dict[ProcessKey, Accesses] = {}
+        self._asked: Counter[ProcessKey] = Counter()
+        self._readings, self._room = Readings(), Room()
+        self._shared = SharedMemory(
+            heat_share_above=self.parameters.home_cpu_share_above,
+            patience=self.parameters.patience,
+            least_mb=self.parameters.least_remote_mb,
+            least_cpu_s=self.parameters.least_cpu_s,
+            weigh=self._weigh,
+        )
+        self._looked: tuple[Snapshot, Snapshot] | None = None  # what was seen, and without what jobs share
 
     def decide(self, snapshot: Snapshot) -> Plan:
+        rules, on = self.parameters, snapshot.topology
+        room_bytes = self._room.look(snapshot, rules.room_for_s)
+        fresh, period_s = self._readings.look(snapshot)
+        home = homes(
+            snapshot, fresh, period_s, least_cpu_s=rules.least_cpu_s, share_above=rules.home_cpu_share_above
+        )
+        cores = snapshot.cpu_s / period_s[:, None]
+        shared_moves, rest = self._shared.decide(snapshot, np.maximum(home, NO_EVIDENCE), cores)
+        self._looked, snapshot = (snapshot, rest), rest
+        parts = dict(self._shards(snapshot, home))
+        offers = Candidates.joined(
+            [
+                candidates.whole(snapshot, home, cores),
+                *(shards.offer(row, shard, cores[row], on) for row, shard in parts.items()),
+            ]
+        )
+        offers = self._expected(offers, snapshot, home, cores)
+        spread = spreading.wishes(snapshot, home, cores, parts)
+        self._see(snapshot, fresh, cores, wishes(offers, parts, on) | spread)
         before, self._evidence = self._evidence, {}
-        targets = self._targets(snapshot)
-        columns = (targets, *_remote(snapshot, targets))
-        moves = []
-        for process, target, remote_bytes, remote_share in zip(
-            snapshot.processes, *(column.tolist() for column in columns), strict=True
-        ):
-            known = before.get(process.key, _UNKNOWN)
-            if target >= 0:
-                known = self._weigh(known, remote_bytes, remote_share)
-                if known.acting:
-                    moves.append(_bring(process, snapshot.topology, target, remote_bytes))
-            self._evidence[process.key] = known
-        return Plan(tuple(sorted(moves, key=lambda move: (-move.limit_bytes, move.process))))
+        for key, where in zip(snapshot.row_of, home.tolist(), strict=True):
+            known = before.get(key, UNKNOWN)
+            self._evidence[key] = known if where == NO_EVIDENCE else self._weigh(known, self._seen[key].wish)
+        keys = list(snapshot.row_of)
+        acting = [self._evidence[keys[row]].acting for row in offers.process.tolist()]
+        plan = self._plan(snapshot, offers.take(np.array(acting, bool)), parts, room_bytes)
+        return replace(plan, moves=(*plan.moves, *self._spread(snapshot, spread), *shared_moves))
 
-    def _targets(self, snapshot: Snapshot) -> Ints:
-        """By process: the position of the node to bring memory to; -1 without evidence."""
-        used_s = snapshot.cpu_s.sum(axis=1)
-        at_home_s = snapshot.cpu_s.max(axis=1)
-        evident = used_s >= self.parameters.least_cpu_s
-        evident &= at_home_s >= self.parameters.home_cpu_share_above * used_s
-        return np.where(evident, snapshot.topology.memory_of[snapshot.cpu_s.argmax(axis=1)], -1)
+    def review(self, tick: Tick) -> None:
+        """Forget what an investigation told once all of it lies where it belongs: page counts will not say so."""
+        self._shared.review(tick)
+        own = (
+            (move, outcome)
+            for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True)
+            if not move.among
+        )
+        done = Counter(move.process for move, outcome in own if outcome.ending is Ending.DONE)
+        for key in [key for key in self._told if done[key] and done[key] == self._asked[key]]:
+            del self._told[key]
 
-    def _weigh(self, known: _Evidence, remote_bytes: int, remote_share: float) -> _Evidence:
+    def explain(self, key: ProcessKey) -> Explanation | None:
+        if self._looked is None or key not in self._seen:
+            return None
+        seen, known, rules = self._seen[key], self._evidence[key], self.parameters
+        figures, wish, notes = figures_of(seen, known.looks), seen.wish, apart(key, *self._looked)
+        if wish is None:
+            return Explanation(Decision.NO_EVIDENCE, self._beside(figures, _LIMITS_OF_USE), notes=notes)
+        going_on = known.acting and wish.remote_share <= rules.remote_share_above
+        limits = {**self._limits(wish), **({"remote_share": "remote_share_below"} if going_on else {})}
+        patience = self._patience(known.restless, wish)
+        looks = Compared("looks", known.looks, "patience", patience)
+        decision = Decision.MOVE if known.acting else Decision.WAIT if self._is_worth(wish) else Decision.STAY
+        return Explanation(
+            decision,
+            (*self._beside(figures, ({} if wish.told else _LIMITS_OF_USE) | limits), looks),
+            targets=wish.targets,
+            more_looks=patience - known.looks if decision is Decision.WAIT else 0,
+            notes=notes,
+        )
+
+    def _beside(self, figures: Mapping[str, float], limits: Mapping[str, str]) -> tuple[Compared, ...]:
+        rules, node_cpu_share = self.parameters, figures["node_cpu_share"]
+        compared = [
+            Compared(name, figures[name], limit, getattr(rules, limit)) for name, limit in limits.items()
+        ]
+        if node_cpu_share > POSSIBLE_SHARE:
+            compared.append(Compared("node_cpu_share", node_cpu_share, "possible_share", POSSIBLE_SHARE))
+        return tuple(compared)
+
+    def _shards(self, snapshot: Snapshot, home: Ints) -> Iterator[tuple[int, Shards]]:
+        """Give by row the parts of processes of which was told who uses what, where they have no single home."""
+        told = {each.key: each.accesses or self._told.get(each.key) for each in snapshot.processes}
+        self._told = {key: accesses for key, accesses in told.items() if accesses}
+        share_above = self.parameters.home_cpu_share_above
+        for key, accesses in self._told.items():
+            row = snapshot.row_of[key]
+            if home[row] == SEVERAL:
+                process = snapshot.processes[row]
+                parts = shards.parts(process, accesses, snapshot.topology, home_share_above=share_above)
+                if parts:
+                    yield row, parts
+
+    def _see(self, snapshot: Snapshot, fresh: Bools, cores: Floats, wishes: Mapping[int, Wish]) -> None:
+        before, self._seen = self._seen, {}
+        busiest_share = (cores / np.maximum(snapshot.topology.cpus_by_node, 1)).max(axis=1, initial=0.0)
+        for (key, row), anew in zip(snapshot.row_of.items(), fresh.tolist(), strict=True):
+            now = Seen(snapshot.cpu_s[row], busiest_share[row].item(), wishes.get(row))
+            self._seen[key] = now if anew else before[key]
+
+    def _weigh(self, known: Evidence, wish: Wish | None) -> Evidence:
+        rules, restless = self.parameters, FORGETS * known.restless
+        if wish is None:
+            return Evidence(restless=restless + 1)
+        looks, acting = known.looks, known.acting
+        if wish.targets != known.targets:
+            looks, acting, restless = 0, False, restless + bool(known.targets)
+        if acting:
+            acting = wish.remote_share > rules.remote_share_below
+        else:
+            looks = looks + 1 if self._is_worth(wish) else 0
+            acting = looks >= self._patience(restless, wish)
+        return Evidence(wish.targets, looks, acting, restless)
+
+    def _is_worth(self, wish: Wish) -> bool:
         rules = self.parameters
-        if known.acting:
-            return _Evidence(known.looks, acting=remote_share > rules.remote_share_below)
-        if remote_share <= rules.remote_share_above or remote_bytes < rules.least_remote_mb * 2**20:
-            return _UNKNOWN
-        looks = known.looks + 1
-        return _Evidence(looks, acting=looks >= rules.patience)
+        much = (
+            wish.remote_share > rules.remote_share_above and wish.remote_bytes >= rules.least_remote_mb * MB
+        )
+        return much and wish.payback_s <= rules.pays_within_s
 
+    def _expected(self, offers: Candidates, snapshot: Snapshot, home: Ints, cores: Floats) -> Candidates:
+        """Give what is expected of each candidate where that is known better than prices tell."""
+        return offers
 
-def _away(topology: Topology, target: int) -> np.ndarray:
-    """By node: whether memory there is remote to the target. Tiers without CPUs are not."""
-    away = topology.has_cpus.copy()
-    away[target] = False
-    return away
+    def _limits(self, wish: Wish) -> Mapping[str, str]:
+        return _LIMITS
 
+    def _patience(self, restless: float, wish: Wish) -> int:
+        rules = self.parameters
+        at_once = not restless and wish.payback_s <= rules.at_once_within_s
+        return 1 if at_once else rules.patience + int(restless)
 
-def _remote(snapshot: Snapshot, targets: Ints) -> tuple[Ints, Floats]:
-    """By process: the movable bytes on other nodes with CPUs, and their share of those on such nodes."""
-    at_target = np.arange(len(snapshot.topology.nodes)) == targets[:, None]
-    remote_bytes = snapshot.movable_bytes.sum(axis=1, where=snapshot.topology.has_cpus & ~at_target)
-    every_byte = remote_bytes + snapshot.movable_bytes.sum(axis=1, where=at_target)
-    return remote_bytes, remote_bytes / np.maximum(every_byte, 1)
+    def _plan(
+        self, snapshot: Snapshot, offers: Candidates, parts: Mapping[int, Shards], room_bytes: Ints
+    ) -> Plan:
+        """Wish for what there is room for, what saves most for each byte first."""
+        on = snapshot.topology
+        worth = offers.saving_ns_per_s(on) / np.maximum(offers.bytes_, 1)
+        wanted = candidates.chosen(offers.leaving, offers.target, worth, room_bytes)
+        moves, held = [], []
+        for at in np.argsort(-worth, kind="stable").tolist():
+            row, bytes_ = int(offers.process[at]), int(wanted[at])
+            process = snapshot.processes[row]
+            figures = self._figures(process.key)
+            if bytes_ < offers.bytes_[at]:
+                held.append(Held(process.key, int(offers.bytes_[at]) - bytes_, Refusal.NO_ROOM, figures))
+            if bytes_:
+                move = bring(process, parts.get(row), offers.take(np.array([at])), bytes_, on)
+                moves.append(replace(move, figures=figures))
+        self._asked = Counter(move.process for move in moves)
+        return Plan(tuple(moves), tuple(held))
 
+    def _spread(self, snapshot: Snapshot, wanted: Mapping[int, Wish]) -> Iterator[MovePages]:
+        for row, wish in wanted.items():
+            process = snapshot.processes[row]
+            if self._evidence[process.key].acting and wish.remote_bytes:
+                move = spreading.move(process, process.regions.movable, wish, snapshot.topology)
+                yield replace(move, figures=self._figures(process.key))
 
-def _bring(process: Process, topology: Topology, target: int, remote_bytes: int) -> MovePages:
-    regions = process.regions
-    away = _away(topology, target)
-    resident = regions.resident_bytes
-    rows = regions.movable & (resident[:, away].sum(axis=1) > 0)
-    elsewhere = resident[rows].sum(axis=0) * away
-    private = regions.movable & (regions.mapmax <= 1)
-    return MovePages(
-        process.key,
-        regions.start[rows],
-        regions.end[rows],
-        regions.page_bytes[rows],
-        sources=tuple(node.id for node, bytes_ in zip(topology.nodes, elsewhere, strict=True) if bytes_),
-        targets=(topology.nodes[target].id,),
-        limit_bytes=remote_bytes,
-        reason=Reason.MEMORY_FOLLOWS_CPU,
-        whole=bool(private[resident[:, away].any(axis=1)].all()),
-    )
+    def _figures(self, key: ProcessKey) -> dict[str, float]:
+        return figures_of(self._seen[key], self._evidence[key].looks)

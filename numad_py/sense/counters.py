@@ -12,6 +12,7 @@ Application: a job is counted by its cgroup where the kernel allows that and
 enough descriptors are left, else process by process, else not at all, which is said.
 """
 
+import contextlib
 import errno
 import os
 import resource
@@ -93,10 +94,8 @@ class Counters:
         self._forget({job.cgroup_id for job in jobs})
         now_s = time.monotonic()
         known = {job.path: self._jobs[job.cgroup_id] for job in jobs if job.cgroup_id in self._jobs}
-        own = _without_nested(
-            {path: self._total(counted) for path, counted in known.items()},
-            {path for path, counted in known.items() if counted.by_cgroup},
-        )
+        totals = self._totals(known)
+        own = _without_nested(totals, {path for path in totals if known[path].by_cgroup})
         told = {
             job.cgroup_id: roofline.place(
                 self._found.row,
@@ -106,9 +105,11 @@ class Counters:
                 verified=self._verified,
             )
             for job in jobs
-            if job.path in known
+            if job.path in totals
         }
         for job in jobs:
+            if job.path in known and job.path not in totals:
+                self._drop(job.cgroup_id)  # to be counted anew
             self._keep_up(job, now_s)
         return told
 
@@ -126,6 +127,14 @@ class Counters:
         finally:
             os.close(mount)
         return ()
+
+    def _totals(self, known: Mapping[str, _Counted]) -> dict[str, Counts]:
+        """Give what was counted of each job, but for those that can no longer be read."""
+        totals = {}
+        for path, counted in known.items():
+            with contextlib.suppress(OSError):
+                totals[path] = self._total(counted)
+        return totals
 
     def _total(self, counted: _Counted) -> Counts:
         """Give what was counted of a job, by event; where its cgroup is counted, nested jobs too."""

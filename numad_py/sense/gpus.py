@@ -125,7 +125,7 @@ class Gpus:
         except PermissionError:
             self.problems["descriptors"] = _FORBIDDEN
             return frozenset()
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:  # gone, or not to be read now
             return frozenset()
         gpus = frozenset(self._by_minor[minor] for minor in minors if minor in self._by_minor)
         return gpus if len({self._node_of.get(gpu) for gpu in gpus}) == 1 else frozenset()

@@ -15,6 +15,7 @@ from numad_py.sense.placement import Placement
 UNCHANGED_SHARE: Final = 0.01
 LOCKED_SHARE: Final = 0.0005  # of its time, that a process may be kept from its memory by our reading
 UNTOLD_SHARE: Final = 0.1  # of what is resident, from which on a walk for its mempolicies is worth it
+QUIET_S: Final = 10.0  # for which a process whose address space is as large as before is taken to map nothing
 LEARNT_S: Final = 3600.0  # after which mempolicies are asked again: they may be changed without a trace
 TRUSTED_SHARE: Final = 0.20  # of RssAnon, by which memory.numa_stat may differ and still be believed
 LIKELY_THREADS_S: Final = 200e-6  # until it was read once
@@ -40,6 +41,7 @@ class Known:
     ``placement_s``, and nothing could have changed it until ``sure_s``. ``was_moved`` is by us, since.
     ``why`` says why the process is left out, if it is, until ``retry_s``. A walk for what a
     sample cannot tell was begun at ``walked_s``, and kept it from its memory for ``walk_locked_s`` at most.
+    Its address space is as large as it was at ``same_size_s``, when it last was of another size.
     """
 
     key: ProcessKey
@@ -58,6 +60,17 @@ class Known:
     walk_locked_s: float = 0.0
     why: str = ""
     retry_s: float = NEVER_S
+    same_size_s: float = NEVER_S
+
+    def glance(self, stat: proc_stat.Stat, now_s: float) -> None:
+        """Take over what its line told."""
+        if stat.vsize_bytes != self.stat.vsize_bytes:
+            self.same_size_s = now_s
+        self.stat = stat
+
+    def is_quiet(self, now_s: float) -> bool:
+        """Say whether it has not mapped or unmapped anything lately, so that nobody would wait for the lock of a walk."""
+        return now_s - max(self.same_size_s, self.seen_s) >= QUIET_S
 
     @property
     def ticks(self) -> int:
@@ -71,6 +84,11 @@ class Known:
             return 0
         change_pages = self.stat.rss_pages - self.then.stat.rss_pages
         return max(self.placement.status.rss_anon_bytes + change_pages * self.then.page_bytes, 0)
+
+    @property
+    def rows(self) -> int:
+        """How many regions and VMAs are remembered of it."""
+        return self.placement.rows if self.placement else 0
 
     @property
     def placement_cost_s(self) -> float:
@@ -89,7 +107,8 @@ class Known:
             return 0.0
         age_s = now_s - self.walked_s
         untold = self.placement.untold_share > UNTOLD_SHARE or age_s >= LEARNT_S
-        return self.placement.walk_s if untold and self.walk_locked_s <= LOCKED_SHARE * age_s else 0.0
+        walk_s = self.placement.quiet_walk_s if self.is_quiet(now_s) else self.placement.walk_s
+        return walk_s if untold and self.walk_locked_s <= LOCKED_SHARE * age_s else 0.0
 
     def begin_walk(self, likely_s: float, now_s: float) -> None:
         """Note that a walk begins: one that never ends is not begun again at once."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from numad_py.kernel import ksm
+
 ABSENT: Final = "absent"
 
 
@@ -72,7 +74,7 @@ _SETTINGS: Final[tuple[tuple[str, str, Mapping[str, str]], ...]] = (
 
 def movers(root: Path = Path("/")) -> tuple[Mover, ...]:
     """Read every setting that there is, and find a running numad."""
-    return (*_settings(root), *_numads(root))
+    return (*_settings(root), *_merged(root), *_numads(root))
 
 
 def _settings(root: Path) -> Iterator[Mover]:
@@ -80,6 +82,13 @@ def _settings(root: Path) -> Iterator[Mover]:
         value = _read(root / path)
         if value != ABSENT or ABSENT in meanings:
             yield Mover(name, value, meanings.get(value, meanings[""]))
+
+
+def _merged(root: Path) -> Iterator[Mover]:
+    """Tell what is merged, which stays so when no more is."""
+    if pages := ksm.shared_pages(root):
+        means = "they stay where they are, and so does anonymous memory that processes of a job share"
+        yield Mover("merged pages", str(pages), means)
 
 
 def _numads(root: Path) -> Iterator[Mover]:
@@ -90,6 +99,6 @@ def _numads(root: Path) -> Iterator[Mover]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()  # a process may be called anything
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ABSENT

@@ -18,10 +18,12 @@ from typing import Final
 
 import numpy as np
 
+from numad_py import workers
 from numad_py.kernel import Malformed, maps, numa_maps, placement, proc_status
 from numad_py.model import Mempolicy, PlacementSource, ProcessKey, RegionKind, Regions
 from numad_py.sense import page_sample
 from numad_py.sense.learnt import Learnt, learn
+from numad_py.sense.mapped import Mapped, mapped
 from numad_py.topology import Ints, Topology
 
 PTE_WALK_S: Final = 55e-9  # measured, 51 to 61 ns; a huge page costs as much as one small one
@@ -30,6 +32,9 @@ SHARED_BY: Final = 2  # processes, at least, as far as a sample of pages can tel
 WHOLE_WALK_S: Final = (
     0.5  # at most, of all VMAs: half of the time after which the workers take a call for stuck
 )
+QUIET_WALK_S: Final = (
+    2.0  # at most, of a process that keeps its address space as it is: 145 GB of small pages
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +42,10 @@ class Placement:
     """Where the pages of a process are, where it may allocate, and what finding out took of CPU time.
 
     ``locked_s`` is the part of it for which, at most, the process could neither map nor unmap.
-    ``vmas`` need not be read again while none has come or gone.
+    ``vmas`` need not be read again while none has come or gone; ``mapped`` are the regions that others map too.
     Of a sample, ``learnt`` tells the mempolicies, but for ``untold_share`` of the pages; a walk for them takes
-    some ``walk_s``, or is not allowed and this is 0. Where that walk was made, ``learnt`` is what it said.
+    some ``walk_s``, or ``quiet_walk_s`` while the process is quiet, or is not allowed and this is 0. Where that
+    walk was made, ``learnt`` is what it said.
     """
 
     regions: Regions
@@ -49,9 +55,16 @@ class Placement:
     cost_s: float
     locked_s: float
     vmas: maps.Maps
+    mapped: Mapped
     learnt: Learnt | None = None
     untold_share: float = 0.0
     walk_s: float = 0.0
+    quiet_walk_s: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many regions and VMAs it holds."""
+        return len(self.regions) + len(self.vmas.start)
 
 
 @dataclass(frozen=True)
@@ -74,19 +87,22 @@ class Reader:
         *,
         learnt: Learnt | None = None,
         walk: bool = False,
+        quiet: bool = False,
     ) -> Placement | Malformed:
         """Read one process.
 
         ``small_pages`` gives an upper bound of what is not in huge pages, if one is known; it is asked only
         for a process that is large. ``vmas`` are those of an earlier reading, if nothing says that they changed.
-        ``learnt`` is what is known from an earlier walk; with ``walk`` another is made, if it is still allowed.
+        ``learnt`` is what is known from an earlier walk; with ``walk`` another is made, if it is still allowed,
+        which may take longer while the process is ``quiet``.
         """
         try:
             if resident_pages * PTE_WALK_S <= self.longest_walk_s:
                 return self._counted(key, vmas, numa_maps.read)
             bound = small_pages()
             walked_pages = resident_pages if bound is None else min(bound, resident_pages)
-            if walk and (walk_s := self._walk_s(self._vmas(key), walked_pages)):
+            if walk and (walk_s := self._walk_s(self._vmas(key), walked_pages, quiet=quiet)):
+                workers.expect(walk_s)
                 return self._counted(key, None, numa_maps.read_by_vma, walk_s)
             return self._sampled(key, resident_pages, walked_pages, vmas, learnt)
         except Malformed as error:
@@ -114,7 +130,20 @@ class Reader:
         learnt = learn(placed, vmas, self.topology.page_bytes) if walk_s else None
         took_s = time.thread_time() - began_s
         source = PlacementSource.NUMA_MAPS
-        return Placement(regions, status, source, 0.0, took_s, locked_s, vmas, learnt, walk_s=walk_s)
+        others = mapped(regions, vmas)
+        return Placement(
+            regions,
+            status,
+            source,
+            0.0,
+            took_s,
+            locked_s,
+            vmas,
+            others,
+            learnt,
+            walk_s=walk_s,
+            quiet_walk_s=walk_s,
+        )
 
     def _sampled(
         self,
@@ -143,9 +172,11 @@ class Reader:
             cost_s=took_s,
             locked_s=took_s,
             vmas=vmas,
+            mapped=mapped(regions, vmas),
             learnt=learnt,
             untold_share=untold_share,
-            walk_s=self._walk_s(vmas, walked_pages),
+            walk_s=self._walk_s(vmas, walked_pages, quiet=False),
+            quiet_walk_s=self._walk_s(vmas, walked_pages, quiet=True),
         )
 
     def _found(
@@ -158,10 +189,12 @@ class Reader:
         vmas = self._vmas(key)
         return vmas, self._estimate(key, vmas, resident_pages, walked_pages)
 
-    def _walk_s(self, vmas: maps.Maps, walked_pages: int) -> float:
+    def _walk_s(self, vmas: maps.Maps, walked_pages: int, *, quiet: bool) -> float:
         """Estimate how long a walk for the mempolicies takes; 0 where it is not allowed."""
         longest_s = min(int(self._pages(vmas).max(initial=0)), walked_pages) * PTE_WALK_S
         whole_s = walked_pages * PTE_WALK_S
+        if quiet and self.first_walk_s > self.longest_walk_s:  # else the operator forbids it
+            return whole_s if whole_s <= QUIET_WALK_S else 0.0
         return whole_s if longest_s <= self.first_walk_s and whole_s <= WHOLE_WALK_S else 0.0
 
     def _pages(self, vmas: maps.Maps) -> Ints:
@@ -198,6 +231,8 @@ class Reader:
             kind=np.where(file, RegionKind.FILE, RegionKind.ANON),
             mempolicy=np.full(len(rows), self.sampled_mempolicy, np.int64),
             mapmax=np.where(file, SHARED_BY, 1),
+            backing=np.zeros(len(rows), np.int64),
+            offset=np.zeros(len(rows), np.int64),
             anon_pages=count[some] * ~file,
             pages=pages,
         )

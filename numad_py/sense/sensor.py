@@ -19,14 +19,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from numad_py.kernel import Malformed, cgroup, hotplug, node_sysfs, proc_stat, vmstat
-from numad_py.model import Job, JobMemory, LookCost, Mempolicy, ProcessKey, Skipped, Snapshot
+from numad_py.model import Job, JobMemory, LookCost, Mempolicy, NodeMemory, ProcessKey, Skipped, Snapshot
 from numad_py.roles import Sensor
 from numad_py.sense.budget import Budget, Recurring
 from numad_py.sense.cpu_time import NO_THREADS, CpuTime
 from numad_py.sense.further import FurtherSenses
+from numad_py.sense.jobs import Jobs, uncovered
 from numad_py.sense.known import Known, Then, agrees
+from numad_py.sense.opt_in import LabelledCgroup
 from numad_py.sense.placement import WHOLE_WALK_S, Placement, Reader
+from numad_py.sense.sharing import Sharing
 from numad_py.topology import Topology
 from numad_py.workers import Unfinished, Workers
 
@@ -38,6 +43,8 @@ PLACEMENT_S: Final = 50.0
 EARLY: Final = 0.5  # the urgency from which on a look reads what has not changed, if it can afford to
 RETRY_S: Final = 60.0  # after which what could not be read is tried again
 
+MOST_ROWS: Final = 500_000  # of regions and VMAs, some 50 MB: a user can make 65,530 VMAs a process
+
 FINDING_PART: Final = 0.2  # of the budget, for which jobs there are
 GLANCING_PART: Final = 0.4  # and for a glance at every process
 
@@ -46,7 +53,7 @@ GLANCING_PART: Final = 0.4  # and for a glance at every process
 class Costs:
     """What looking may cost: the daemon, as a share of one core, and any process, in one walk of a VMA.
 
-    ``first_walk_ms`` is allowed once and then seldom, to learn mempolicies; 0 forbids it.
+    ``first_walk_ms`` is allowed once and then seldom, to learn mempolicies, and more while a process is quiet; 0 forbids it.
     ``assume_default_mempolicy`` says what to take for the mempolicies of a process that is too large for
     numa_maps, where they cannot be read: if true, that it has none, else its pages are left alone.
     ``investigate`` allows a closer look at a job now and then, at a tenth of a core for ten seconds.
@@ -71,8 +78,8 @@ class LiveSensor(Sensor):
     """Reads the labelled jobs of this machine.
 
     Reading another user's numa_maps needs CAP_SYS_PTRACE; processes that may
-    not be read are named in ``Snapshot.skipped``. After a look ``ignored_labels``
-    tells which labels do not count and why, and ``took_s`` how long it took.
+    not be read, or that the label of a user does not cover, are named in ``Snapshot.skipped``.
+    After a look ``jobs`` tells which labels there are, and ``took_s`` how long it took.
     ``further`` opens what else is to be looked at; where it is left out, pages and CPU time are all.
     Where nodes or CPUs came or went, the topology is read anew, and so are all placements.
     """
@@ -81,8 +88,8 @@ class LiveSensor(Sensor):
         self,
         topology: Topology,
         workers: Workers,
+        jobs: Jobs,
         *,
-        mount: Path,
         root: Path = Path("/"),
         costs: Costs | None = None,
         now: Callable[[], float] = time.monotonic,
@@ -94,7 +101,6 @@ class LiveSensor(Sensor):
         self._further = further(topology) if further else None
         self._topology = topology
         self._workers = workers
-        self._mount = mount
         self._root = root
         self._budget = Budget(costs.budget_core_share)
         self._finding = Recurring(costs.budget_core_share * FINDING_PART)
@@ -102,17 +108,17 @@ class LiveSensor(Sensor):
         sampled = Mempolicy.DEFAULT if costs.assume_default_mempolicy else Mempolicy.UNKNOWN
         self._reader = Reader(topology, costs.longest_walk_ms / 1e3, costs.first_walk_ms / 1e3, sampled, root)
         self._cpu_time = CpuTime(root)
+        self._sharing = Sharing(root)
         self._present = hotplug.present(root)
-        self._groups: tuple[cgroup.LabelledCgroup, ...] = ()
-        self._pids: dict[int, tuple[int, ...]] = {}  # by cgroup id
         self._known: dict[int, Known] = {}  # by PID
         self._unread: dict[int, Skipped] = {}  # by PID: those of which not even stat could be read
         self._memory: dict[int, JobMemory | None] = {}
         self._trusted: dict[int, JobMemory] = {}
+        self._unseen: dict[str, str] = {}  # what could not be read, why
         self._migrated_pages = 0
         self._glanced_s = float("-inf")
         self._left_cpu_s: float | None = None  # of the loop's thread, when it left the last look
-        self.ignored_labels: dict[str, str] = {}
+        self.jobs = jobs
         self.took_s = 0.0
 
     def moved(self, processes: Iterable[ProcessKey]) -> None:
@@ -124,30 +130,33 @@ class LiveSensor(Sensor):
     @property
     def problems(self) -> tuple[str, ...]:
         """What cannot be seen here, in sentences."""
-        return self._further.problems if self._further else ()
+        further = self._further.problems if self._further else ()
+        return (*self.jobs.problems, *self._unseen.values(), *further)
 
     def close(self) -> None:
-        """Let go of what the further senses opened."""
+        """Let go of what was opened."""
+        self.jobs.close()
         if self._further:
             self._further.close()
 
     def look(self) -> Snapshot:
         if (present := hotplug.present(self._root)) != self._present:
             self._renew(present)
-        try:
-            return self._look()
-        except FileNotFoundError:  # a node went off line since; the lists say so before its files are gone
-            self._renew(hotplug.present(self._root))
-            return self._look()
+        return self._look()
 
     def _renew(self, present: tuple[str, ...]) -> None:
-        self._topology = node_sysfs.read_topology(self._root, self._topology.page_bytes)
+        try:
+            self._topology = node_sysfs.read_topology(self._root, self._topology.page_bytes)
+        except (OSError, Malformed) as error:  # still changing: the next look tries again
+            self._unseen["topology"] = f"the topology cannot be read anew: {error}"
+            return
+        self._unseen.pop("topology", None)
         self._present = present
         self._reader = replace(self._reader, topology=self._topology)
         self._known.clear()  # their columns are in the order of the nodes that were
         self._memory.clear()
-        if self._open_further:
-            self.close()
+        if self._further and self._open_further:
+            self._further.close()
             self._further = self._open_further(self._topology)
         self._glancing = Recurring(self._costs.budget_core_share * GLANCING_PART)
 
@@ -155,11 +164,14 @@ class LiveSensor(Sensor):
         now_s, began_s = self._now(), time.process_time()
         self._budget.fill(now_s)
         self._pay_for_the_rest_of_the_turn(now_s)
-        nodes = node_sysfs.read_memory(self._root, self._topology)
+        nodes = self._node_memory()
         self._finding.act(now_s, self._find)
         self._glancing.act(now_s, lambda: self._glance(now_s))
         postponed = self._read_the_most_urgent(now_s, began_s)
-        jobs = tuple(self._job(group, now_s) for group in self._groups)
+        members = {group.cgroup_id: self._members(group) for group in self.jobs.groups}
+        self._sharing.tell(members)
+        self.jobs.reported.look(self.jobs.pids)
+        jobs = tuple(self._job(group, members[group.cgroup_id], now_s) for group in self.jobs.groups)
         investigation_cpu_s = 0.0
         if self._further:
             jobs = self._further.add(jobs, now_s)
@@ -174,22 +186,22 @@ class LiveSensor(Sensor):
     def _pay_for_the_rest_of_the_turn(self, now_s: float) -> None:
         """Book what policies, log and trace took since the last look: the loop's own thread, in which nothing moves."""
         left_s = self._left_cpu_s
-        self._left_cpu_s = time.thread_time()  # a look that is begun anew pays for what came since
         if left_s is not None:
-            self._budget.pay(now_s, self._left_cpu_s - left_s)
+            self._budget.pay(now_s, time.thread_time() - left_s)
+
+    def _node_memory(self) -> NodeMemory:
+        """Read what each node has free; where that cannot be read, it has no room."""
+        self._unseen.pop("memory", None)
+        try:
+            return node_sysfs.read_memory(self._root, self._topology)
+        except (OSError, Malformed) as error:  # a node that goes off line among others: the next look knows
+            self._unseen["memory"] = f"the memory of nodes cannot be read, so nothing has room: {error}"
+            return no_room(self._topology)
 
     def _find(self) -> None:
-        """Find out which jobs there are, and who is in them."""
-        labelled = cgroup.labels(self._mount)
-        self.ignored_labels = {ignored.path: ignored.why for ignored in labelled.ignored}
-        self._groups = labelled.jobs
-        self._pids = {
-            group.cgroup_id: tuple(
-                sorted({pid for directory in group.directories for pid in cgroup.procs(directory)})
-            )
-            for group in self._groups
-        }
-        alive = {pid for pids in self._pids.values() for pid in pids}
+        """Find out which jobs there are, and who is in them; forget who is not any more."""
+        self.jobs.find()
+        alive = {pid for pids in self.jobs.pids.values() for pid in pids}
         self._known = {pid: known for pid, known in self._known.items() if pid in alive}
         self._unread = {pid: skipped for pid, skipped in self._unread.items() if pid in alive}
         self._cpu_time.keep({known.key for known in self._known.values()})
@@ -197,36 +209,42 @@ class LiveSensor(Sensor):
     def _glance(self, now_s: float) -> None:
         """Read what one line tells of each job, and of each process."""
         self._glanced_s = now_s
-        self._migrated_pages = vmstat.counter((self._root / "proc/vmstat").read_bytes(), b"pgmigrate_success")
-        self._memory = {group.cgroup_id: self._job_memory(group) for group in self._groups}
-        for job, pids in self._pids.items():
-            for pid in pids:
-                self._glance_at(pid, job, now_s)
+        try:
+            text = (self._root / "proc/vmstat").read_bytes()
+            self._migrated_pages = vmstat.counter(text, b"pgmigrate_success")
+        except (OSError, Malformed):
+            self._migrated_pages += 1  # for all that is known, somebody moved some
+        self._memory = {group.cgroup_id: self._job_memory(group) for group in self.jobs.groups}
+        for group in self.jobs.groups:
+            for pid in self.jobs.pids[group.cgroup_id]:
+                self._glance_at(pid, group, now_s)
 
-    def _glance_at(self, pid: int, job: int, now_s: float) -> None:
+    def _glance_at(self, pid: int, group: LabelledCgroup, now_s: float) -> None:
         self._unread.pop(pid, None)
         try:
             stat = proc_stat.read(pid, self._root)
+            stranger = uncovered(pid, group, self._root)
         except (ProcessLookupError, FileNotFoundError):
             self._known.pop(pid, None)
             return
-        except (PermissionError, Malformed) as error:
+        except (OSError, Malformed) as error:
             # Neither start time nor command can be told where they were not read.
             self._known.pop(pid, None)
             self._unread[pid] = Skipped(ProcessKey(pid, 0), "", str(error))
             return
         known = self._known.get(pid)
-        if known is None or known.key.start_ticks != stat.start_ticks or known.job != job:
-            self._known[pid] = known = Known(ProcessKey(pid, stat.start_ticks), stat, job, now_s)
-        known.stat = stat
-        if known.why and now_s >= known.retry_s:
-            known.why = ""
+        if known is None or known.key.start_ticks != stat.start_ticks or known.job != group.cgroup_id:
+            key = ProcessKey(pid, stat.start_ticks)
+            self._known[pid] = known = Known(key, stat, group.cgroup_id, now_s)
+        known.glance(stat, now_s)
+        if stranger or now_s >= known.retry_s:
+            known.why, known.retry_s = stranger, now_s
         if known.threads_s > float("-inf") and not self._cpu_time.ran(known.key, known.ticks):
             known.threads_s = now_s
         if known.is_where_it_was(self._migrated_pages):
             known.sure_s = now_s
 
-    def _job_memory(self, group: cgroup.LabelledCgroup) -> JobMemory | None:
+    def _job_memory(self, group: LabelledCgroup) -> JobMemory | None:
         """Give what a job is charged by node, where that may be believed or nothing is known yet."""
         try:
             text = (group.directories[0] / "memory.numa_stat").read_bytes()
@@ -295,7 +313,7 @@ class LiveSensor(Sensor):
         except (ProcessLookupError, FileNotFoundError):
             del self._known[known.key.pid]
             return
-        except (PermissionError, Malformed) as error:
+        except (OSError, Malformed) as error:
             known.why, known.retry_s = str(error), now_s + RETRY_S
             return
         known.threads_s, known.threads_cost_s = now_s, time.thread_time() - began_s
@@ -305,15 +323,18 @@ class LiveSensor(Sensor):
             known for known in due if known.key.pid in self._known and not known.why
         ]  # of threads just read
         results = self._workers.run([(known.key, self._placement_task(known, now_s)) for known in due])
+        rows = sum(known.rows for known in self._known.values())
         for known, result in zip(due, results, strict=True):
-            if isinstance(result, Placement):
+            rows -= known.rows
+            if isinstance(result, Placement) and rows + result.rows <= MOST_ROWS:
                 known.remember(result, now_s)
+                rows += known.rows
                 page_bytes = self._topology.page_bytes
                 known.then = Then(known.stat, self._memory.get(known.job), self._migrated_pages, page_bytes)
             elif isinstance(result, (ProcessLookupError, FileNotFoundError)):
                 del self._known[known.key.pid]
             else:
-                known.why = result.value if isinstance(result, Unfinished) else str(result)
+                known.why = _why(result)
                 known.retry_s = now_s if isinstance(result, Unfinished) else now_s + RETRY_S
                 known.placement = known.then = None
 
@@ -331,28 +352,46 @@ class LiveSensor(Sensor):
             vmas,
             learnt=known.placement.learnt if known.placement else None,
             walk=walk_s > 0,
+            quiet=known.is_quiet(now_s),
         )
 
     def _small_pages(self, known: Known) -> int | None:
         """Give an upper bound of pages that are not huge, from the job's charges; None where they are not believed."""
         if known.job not in self._trusted:
             return None
-        (group,) = (group for group in self._groups if group.cgroup_id == known.job)
+        (group,) = (group for group in self.jobs.groups if group.cgroup_id == known.job)
         try:
             text = (group.directories[0] / "memory.stat").read_bytes()
             return cgroup.small_pages_bytes(text) // self._topology.page_bytes
         except (OSError, Malformed):
             return None
 
-    def _job(self, group: cgroup.LabelledCgroup, now_s: float) -> Job:
-        known = (self._known.get(pid) for pid in self._pids[group.cgroup_id])
-        told = (each.told(now_s) for each in known if each)
+    def _members(self, group: LabelledCgroup) -> list[Known]:
+        return [self._known[pid] for pid in self.jobs.pids[group.cgroup_id] if pid in self._known]
+
+    def _job(self, group: LabelledCgroup, members: Iterable[Known], now_s: float) -> Job:
+        told = (each.told(now_s) for each in members)
         processes = tuple(process for process in told if process)
         memory = self._memory.get(group.cgroup_id)
-        return Job(group.cgroup_id, group.path, group.profile, processes, memory)
+        job = Job(group.cgroup_id, group.path, group.profile, processes, memory)
+        return self.jobs.reported.of(job, now_s)
 
     def _skipped(self) -> Iterator[Skipped]:
         yield from self._unread.values()
         for known in self._known.values():
             if known.why:
                 yield Skipped(known.key, known.stat.comm, known.why)
+
+
+def _why(result: Placement | Unfinished | OSError | Malformed) -> str:
+    """Say why a process is left out of which this came of reading it."""
+    if isinstance(result, Placement):
+        return f"more than {MOST_ROWS} regions and VMAs of all processes would be remembered"
+    return result.value if isinstance(result, Unfinished) else str(result)
+
+
+def no_room(topology: Topology) -> NodeMemory:
+    """Give the memory of nodes of which nothing is known but how large they are: none has anything free."""
+    none = np.zeros(len(topology.nodes), np.int64)
+    total_bytes = np.array([node.total_bytes for node in topology.nodes], np.int64)
+    return NodeMemory(total_bytes, none, none, none, none, none, none)

@@ -22,6 +22,7 @@ _DAMON: Final = Path("sys/kernel/mm/damon/admin")
 _DAMON_MODULES: Final = ("damon_reclaim", "damon_lru_sort")
 _BALANCING_NORMAL: Final = 1  # NUMA_BALANCING_NORMAL in include/linux/sched/sysctl.h
 _PARANOID_OF_THE_KERNEL: Final = 2  # the highest value that means something to it
+_PARANOID_OF_DEBIAN: Final = 3
 _HIDDEN: Final = re.compile(r" - proc \S+ \S*\bhidepid=(?!0|off)")
 _PMU: Final = re.compile(r"cpu|cpu_core|armv\w+")
 
@@ -217,13 +218,15 @@ def _sampler(host: Host) -> str:
 def _by_perf(host: Host, sense: str, source: str, lacking: str = "") -> Finding:
     """Give what can be seen by perf events here, where ``lacking`` would be missing even with every right."""
     # kernel/events/core.c: what runs on a CPU is shown while the sysctl is 0 or less, and what we run ourselves
-    # up to 2 (perf_allow_cpu(), perf_allow_kernel()); Debian and Ubuntu add 3 and 4, which forbid all of it.
+    # up to 2 (perf_allow_cpu(), perf_allow_kernel()); Debian and Ubuntu add 3 and 4, which forbid all of it. At
+    # Debian's 3, its default, CAP_PERFMON helps nobody, only CAP_SYS_ADMIN (measured on its 6.1 and 6.12).
     paranoid = host.read(_PARANOID)
     if paranoid is None:
         return Finding(sense, Seen.NO, "", "a kernel with CONFIG_PERF_EVENTS")
-    if int(paranoid) <= 0 or host.capabilities & {"CAP_PERFMON", "CAP_SYS_ADMIN"}:
+    enough = {"CAP_SYS_ADMIN"} if int(paranoid) == _PARANOID_OF_DEBIAN else {"CAP_PERFMON", "CAP_SYS_ADMIN"}
+    if int(paranoid) <= 0 or host.capabilities & enough:
         return Finding(sense, Seen.LIMITED if lacking else Seen.YES, source, lacking)
-    remedy = f"CAP_PERFMON, or kernel.perf_event_paranoid=0 (it is {paranoid})"
+    remedy = f"CAP_PERFMON and kernel.perf_event_paranoid=2, or 0 without it (it is {paranoid})"
     if int(paranoid) > _PARANOID_OF_THE_KERNEL:
         return Finding(sense, Seen.NO, "", remedy)
     return Finding(sense, Seen.LIMITED, f"{source}, for your own processes", remedy)

@@ -11,16 +11,7 @@ differ too much between machines to be carried to an unmeasured one.
 
 Application: the simulated actuator pays prices, the score multiplies accesses by latencies.
 
-Figures without a machine file, all measured by others on real hardware:
-- local 90 ns, another package 1.6 times that: Intel MLC on two-socket Xeon Gold 6140, Gold 6240 and Platinum 8360Y
-  (github.com/gjbex/Code-optimization, info/, CC BY 4.0: 90.2/144.3, 87.6/140.4, 88.9/143.2 ns);
-- another node of the same package 1.2 times: Xeon Platinum 8468 in SNC4 mode, same source (102 to 123 beside 96 ns);
-- a node without CPUs 2.45 times: CXL memory beside a two-socket Xeon (242.7 beside 99.1 ns);
-- moving a page: `move_pages` of 1 GB between two Zen 3 sockets on Linux 7.1-rc1, one thread
-  (cover letter of the page migration offload series, linux-mm).
-
-SLIT distances are never read as times: firmware says 21 where 1.5 times is measured. They only tell a node of the same
-package from another's.
+Figures without a machine file are those of `numad_py/prices.py`, which says who measured them.
 
 What nobody knows of a machine or a job has a range, and whatever follows from it is told for both of its ends. Without a
 machine file ratios are as among the machines in sim/machines/: another node of the package 1.07 to 1.29 times (Platinum
@@ -37,29 +28,15 @@ import numpy as np
 
 from numad_py import machines
 from numad_py.machines import MachineFile, middle
+from numad_py.prices import LOCAL_NS, MEMORY_SHARE, MOVE_NS, ratios
 from numad_py.profile import ProfileError
 from numad_py.sim import load
 from numad_py.topology import Floats, Ints, Topology
 from numad_py.trace import Header
 
-LOCAL_NS: Final = 90.0
-SAME_PACKAGE_RATIO: Final = 1.2
-OTHER_PACKAGE_RATIO: Final = 1.6
-MEMORY_ONLY_RATIO: Final = 2.45
 SAME_PACKAGE_RATIOS: Final = (1.07, 1.29)
 OTHER_PACKAGE_RATIOS: Final = (1.38, 1.95)
 MEMORY_ONLY_RATIOS: Final = (140 / LOCAL_NS, 410 / LOCAL_NS)
-OTHER_PACKAGE_DISTANCE: Final = 20  # firmware writes 11 to 16 within a package, 20 and more beyond it
-
-# From Linux 6.3 on: see UNBATCHED_FLUSH_NS.
-MOVE_NS: Final = {
-    4 << 10: 1_240,
-    16 << 10: 2_920,
-    64 << 10: 9_840,
-    256 << 10: 37_400,
-    1 << 20: 147_000,
-    2 << 20: 190_000,
-}
 
 # Since Linux commit 7e12beb8ca2a ("migrate_pages: batch flushing TLB", in v6.3) one flush serves many pages; before, each
 # page of whatever size had its own. Pages a second grew by 291.7 % on a two-socket Intel server (by 78 % on an Arm
@@ -71,9 +48,7 @@ CALL_NS: Final = (
     42_000  # one moving call without pages, which drains the LRU lists of every CPU: 34 to 49 us measured
 )
 
-# The part of a CPU second that waits for memory when all of it is local. No trace measures it, so one figure stands for
-# every job, and a range that is a guess: it scales modelled time, and never the order of two policies' remote shares.
-MEMORY_SHARE: Final = 0.3
+# A guess, as is MEMORY_SHARE.
 MEMORY_SHARES: Final = (0.1, 0.5)
 
 FEWEST_LOADS: Final = 4  # of a sweep that is to make a curve of three parameters
@@ -175,20 +150,12 @@ def prices_for(header: Header, machine: Path | None = None, kernel: str = "") ->
 
 def default_prices(on: Topology) -> Prices:
     """Give published figures for a machine nobody measured."""
-    ratios = zip(SAME_PACKAGE_RATIOS, OTHER_PACKAGE_RATIOS, MEMORY_ONLY_RATIOS, strict=True)
+    ranges = zip(SAME_PACKAGE_RATIOS, OTHER_PACKAGE_RATIOS, MEMORY_ONLY_RATIOS, strict=True)
     ends = (
-        Prices(_latency_ns(on, *ratio), memory_share=share)
-        for ratio, share in zip(ratios, MEMORY_SHARES, strict=True)
+        Prices(LOCAL_NS * ratios(on, *end), memory_share=share)
+        for end, share in zip(ranges, MEMORY_SHARES, strict=True)
     )
-    usual = _latency_ns(on, SAME_PACKAGE_RATIO, OTHER_PACKAGE_RATIO, MEMORY_ONLY_RATIO)
-    return Prices(usual, ends=tuple(ends))
-
-
-def _latency_ns(on: Topology, same_package: float, other_package: float, memory_only: float) -> Floats:
-    ratio = np.where(np.array(on.distances) < OTHER_PACKAGE_DISTANCE, same_package, other_package)
-    ratio = np.where(on.has_cpus, ratio, memory_only)
-    np.fill_diagonal(ratio, 1.0)
-    return LOCAL_NS * ratio
+    return Prices(LOCAL_NS * ratios(on), ends=tuple(ends))
 
 
 def move_prices(kernel: str) -> tuple[tuple[int, float], ...]:

@@ -28,6 +28,7 @@ from numad_py.topology import Ints
 
 _FILE = int(RegionKind.FILE)
 MOST_LEFT = 1024  # processes that left and are remembered: memory must not grow with the trace
+LONGEST_TURN_S = 10.0  # between two ticks; what lies further apart was not looked at for a while
 START_TICKS_PER_S = 100  # USER_HZ, the unit of field 22 of /proc/PID/stat; 100 on x86-64 and arm64
 
 
@@ -117,7 +118,8 @@ class Recording:
     """The present tick of a trace, as demand; advanced once, read by every machine that replays it.
 
     ``wanted`` are the processes of now; ``changed`` those that were not there at the last tick, or had other regions,
-    and ``gone`` those that were there and are no more; ``left`` are the last to have left.
+    and ``gone`` those that were there and are no more; ``left`` are the last to have left. ``turn_s`` is the time since
+    the last tick.
     """
 
     def __init__(self) -> None:
@@ -128,10 +130,12 @@ class Recording:
         self.left: dict[ProcessKey, Wanted] = {}
         self._else: EveryoneElse | None = None
         self._time_s = -np.inf
+        self.turn_s = LONGEST_TURN_S
 
     def advance(self, tick: Tick) -> None:
         """Go on to the next recorded tick; its plan and outcomes are not looked at."""
         self.snapshot: Snapshot = tick.snapshot
+        self.turn_s = min(tick.snapshot.time_s - self._time_s, LONGEST_TURN_S)
         processes, cpu_s = self.snapshot.processes, self.snapshot.cpu_s
         used_s = cpu_s.sum(axis=1)
         parts = np.rint(cpu_s / np.maximum(used_s, 1e-9)[:, None] * PARTS).astype(np.int64)

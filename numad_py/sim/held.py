@@ -19,12 +19,17 @@ _SAME: Final = {"same"}
 
 def read(path: Path, seed: str) -> script.Scenario:
     """Draw a held scenario; raise ProfileError, which says what is wrong and where."""
+    return script.scripted(document(path, seed), str(path))
+
+
+def document(path: Path, seed: str) -> dict[str, Any]:
+    """Draw the mapping of a held scenario; raise ProfileError where it is none, or a range is wrong."""
     mapping = load_yaml(path)
     if mapping.get("split") != "held":
         raise ProfileError(f"{path}: split: is not held: play it with numad-py simulate --scenario")
     named: dict[str, Any] = {}
     drawn = _drawn(mapping, f"{seed}/{path.stem}", str(path), named)
-    return script.scripted(_repeated(drawn, str(path), named), str(path))
+    return dict(_repeated(drawn, str(path), named))
 
 
 def _drawn(node: Any, place: str, where: str, named: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from numad_py.loop import ACTING_SHARE
 from numad_py.model import (
     Ending,
     Job,
@@ -17,6 +18,7 @@ from numad_py.model import (
     Plan,
     Process,
     ProcessKey,
+    RegionKind,
     Regions,
     Snapshot,
     Threads,
@@ -24,10 +26,14 @@ from numad_py.model import (
 from numad_py.roles import Actuator, Clock, Sensor
 from numad_py.sim.cost import Prices
 from numad_py.sim.demand import Recording, Rows, Wanted
-from numad_py.sim.moving import carry_out
+from numad_py.sim.moving import Flow, carry_out
 from numad_py.sim.placement import apportion, growth_weights, inherit, spill
+from numad_py.sim.progress import Progress
+from numad_py.sim.sharing import followed
 from numad_py.sim.sight import Acuity, Sight
 from numad_py.topology import Bools, Ints, Topology
+
+_FILE = int(RegionKind.FILE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +57,8 @@ class _Placed:
 class ReplayedMachine(Sensor, Actuator, Clock):
     """Plays sensor, actuator and clock over a recording: its demand, this machine's own placement.
 
-    ``profile`` is what every job is labelled with; ``deadline_s`` is the moving time that one tick may cost. With an
-    ``acuity`` it is looked at as well as that; ``truth`` is what it is like.
+    ``profile`` is what every job is labelled with; ``deadline_s`` is the moving time that one tick may cost, or
+    None for the daemon's share of the time since the last. With an ``acuity`` it is looked at as well as that; ``truth`` is what it is like.
     """
 
     truth: Snapshot
@@ -63,7 +69,7 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         prices: Prices,
         *,
         profile: str,
-        deadline_s: float,
+        deadline_s: float | None,
         acuity: Acuity | None = None,
     ) -> None:
         self._recording = recording
@@ -75,7 +81,12 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         self._bound: dict[ProcessKey, Bools] = {}
         self._sight = Sight(acuity) if acuity else None
         self._moved: frozenset[ProcessKey] = frozenset()
+        self._moving_s: dict[ProcessKey, float] = {}
+        self._progress = Progress(prices)
         self._private_bytes: Ints = np.zeros((2, 1), np.int64)
+        self._shifted_bytes: Ints = np.zeros(
+            (2, 1), np.int64
+        )  # of what is shared, from where it was recorded
 
     def wait(self, period_s: float) -> bool:
         return not self._recording.ended
@@ -84,18 +95,24 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         seen = self._recording.snapshot
         self._place_all(seen.topology)
         self.truth = replace(seen, memory=self._memory(), jobs=tuple(map(self._job, seen.jobs)))
+        if any(job.progress is not None for job in seen.jobs):
+            self.truth = self._progress.look(self.truth, self._moving_s)
         return self._sight.see(self.truth, self._moved) if self._sight else self.truth
 
     def move(self, plan: Plan) -> tuple[Outcome, ...]:
-        for wish in plan.task_moves:
-            self._bind(wish)
+        bound = [self._bind(wish) for wish in plan.task_moves]
         self._moved = frozenset(move.process for move in plan.moves)
-        left_ns = round(self._deadline_s * 1e9)
+        as_live_s = ACTING_SHARE * self._recording.turn_s
+        left_ns, self._moving_s = (
+            round((as_live_s if self._deadline_s is None else self._deadline_s) * 1e9),
+            {},
+        )
         outcomes = []
         for move in plan.moves:
             outcomes.append(self._carry_out(move, left_ns))
             left_ns -= round(outcomes[-1].took_s * 1e9)
-        return tuple(outcomes)
+            self._moving_s[move.process] = self._moving_s.get(move.process, 0.0) + outcomes[-1].took_s
+        return (*outcomes, *bound)
 
     def _place_all(self, on: Topology) -> None:
         """Bring every process's placement up to what the recording demands now."""
@@ -147,7 +164,8 @@ class ReplayedMachine(Sensor, Actuator, Clock):
     def _free_bytes(self) -> Ints:
         """Free memory by node; negative where page cache has to go."""
         memory = self._recording.snapshot.memory
-        free_bytes: Ints = memory.total_bytes - self._recording.others[0] - self._private_bytes[0]
+        used_bytes = self._recording.others[0] + self._shifted_bytes[0] + self._private_bytes[0]
+        free_bytes: Ints = memory.total_bytes - used_bytes
         return free_bytes
 
     def _unused_bytes(self) -> Ints:
@@ -165,19 +183,19 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         """Give what moved pages may fill: clean page cache on their target makes way (__GFP_THISNODE)."""
         memory = self._recording.snapshot.memory
         room_bytes: Ints = np.maximum(
-            self._free_bytes() - memory.high_watermark_bytes + _clean_bytes(memory), 0
+            self._free_bytes() - memory.high_watermark_bytes + memory.clean_bytes, 0
         )
         return room_bytes
 
     def _memory(self) -> NodeMemory:
         recorded, free_bytes = self._recording.snapshot.memory, self._free_bytes()
-        evicted_bytes = np.clip(-free_bytes, 0, _clean_bytes(recorded))
+        evicted_bytes = np.clip(-free_bytes, 0, recorded.clean_bytes)
         return replace(
             recorded,
             free_bytes=np.maximum(free_bytes, 0),
             file_bytes=recorded.file_bytes - evicted_bytes,
             inactive_file_bytes=recorded.inactive_file_bytes - evicted_bytes,
-            anon_bytes=self._recording.others[1] + self._private_bytes[1],
+            anon_bytes=self._recording.others[1] + self._shifted_bytes[1] + self._private_bytes[1],
         )
 
     def _job(self, job: Job) -> Job:
@@ -187,13 +205,18 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         )
         return replace(job, profile=self._profile, processes=processes, memory=None)
 
-    def _bind(self, wish: MoveTasks) -> None:
+    def _bind(self, wish: MoveTasks) -> Outcome:
         """Narrow a process to the CPUs of nodes, if it may use all of them and they have some; else it stays as it is."""
         wanted, on = self._recording.wanted.get(wish.process), self._recording.snapshot.topology
-        if wanted is not None and set(wish.nodes) <= set(wanted.process.nodes_allowed):
-            nodes = np.isin(on.node_ids, wish.nodes) & on.has_cpus
-            if nodes.any():
-                self._bound[wish.process] = nodes
+        if wanted is None:
+            return Outcome(Ending.GONE)
+        nodes = np.isin(on.node_ids, wish.nodes) & on.has_cpus
+        if not set(wish.nodes) <= set(wanted.process.nodes_allowed) or not nodes.any():
+            return Outcome(Ending.REFUSED, detail="nodes outside the cpuset, or without CPUs")
+        before = self._bound.get(wish.process)
+        self._bound[wish.process] = nodes
+        unchanged = before is not None and np.array_equal(before, nodes)
+        return Outcome(Ending.DONE, moved_threads=0 if unchanged else len(wanted.process.threads.tid))
 
     def _threads(self, process: Process) -> Threads:
         """Give the threads where they run here: those that may not stay where they ran go to the CPUs they may use in turn."""
@@ -230,7 +253,18 @@ class ReplayedMachine(Sensor, Actuator, Clock):
         if outcome.moved_bytes:
             pages = placed.regions.pages - flow.leaving + flow.arriving
             self._put(move.process, _Placed.at(placed.rows, pages), placed)
+            self._follow(move, placed.regions, flow)
         return outcome
+
+    def _follow(self, move: MovePages, regions: Regions, flow: Flow) -> None:
+        """Let all for whom pages were moved have them where they are now; what is shared is counted once."""
+        shared = regions.page_bytes * (regions.mapmax > 1)
+        both = np.array([shared, shared * (regions.kind != _FILE)])
+        self._shifted_bytes = self._shifted_bytes + both @ (flow.arriving - flow.leaving)
+        for key in move.among:
+            other = self._placed.get(key)
+            if other is not None and key != move.process:
+                self._put(key, _Placed.at(other.rows, followed(other.regions, regions, flow)), other)
 
 
 def _with_pages(regions: Regions, pages: Ints) -> Regions:
@@ -242,6 +276,8 @@ def _with_pages(regions: Regions, pages: Ints) -> Regions:
         regions.kind,
         regions.mempolicy,
         regions.mapmax,
+        regions.backing,
+        regions.offset,
         regions.anon_pages,
         pages,
     )
@@ -262,8 +298,3 @@ def _as_here(process: Process, regions: Regions, threads: Threads) -> Process:
         process.gpus,
         process.accesses,
     )
-
-
-def _clean_bytes(memory: NodeMemory) -> Ints:
-    clean_bytes: Ints = np.maximum(memory.inactive_file_bytes - memory.dirty_bytes, 0)
-    return clean_bytes

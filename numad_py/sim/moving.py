@@ -19,8 +19,9 @@ from functools import cached_property
 import numpy as np
 
 from numad_py.model import Ending, MovePages, Outcome, Regions
+from numad_py.ranges import overlaps
 from numad_py.sim.cost import Prices
-from numad_py.sim.placement import apportion, overlaps
+from numad_py.sim.placement import apportion
 from numad_py.topology import Addresses, Floats, Ints
 
 
@@ -68,7 +69,8 @@ def carry_out(
         none = np.zeros_like(wished.leaving)
         return Outcome(Ending.DEADLINE), Flow(none, none)
     # Since Linux 2.6.18 move_pages(2) answers EACCES for a page that several processes map, without MPOL_MF_MOVE_ALL.
-    refused = np.where(regions.mapmax > 1, wished.pages, 0)
+    for_all = (regions.backing > 0) & bool(move.among)
+    refused = np.where((regions.mapmax > 1) & ~for_all, wished.pages, 0)
     wanted = wished.part(wished.pages - refused)
     price_ns = prices.page_ns(regions.page_bytes)
     moved, ending, stop = _as_far_as_possible(

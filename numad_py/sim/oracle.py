@@ -11,9 +11,10 @@ one such row of figures for each process and node, whatever the number of pages.
 that others have lived in, the row takes the lesser of both figures: the bound holds, and is no longer tight.
 
 What cannot move (bound by a mempolicy, or mapped by several processes) stays where ``hold`` has it, or where it
-could be brought while it still could move. Who leaves is remembered for as long as by the replay. Where a node could
-be full under some policy, pages that are new may be first touched on any. A process of which an investigation saw who
-touches what pays as if all of it were near. Latencies are idle ones: load only adds.
+could be brought while it still could move. A policy may have it moved for all of a job's processes that share it,
+and be below the bound, unless an investigation told who touches what. Who leaves is remembered for as long as by the
+replay. Where a node could be full under some policy, pages that are new may be first touched on any. A process of
+which an investigation saw who touches what pays as if all of it were near. Latencies are idle ones: load only adds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from numad_py.model import Regions, Snapshot, Tick
+from numad_py.ranges import overlaps
 from numad_py.sim.cost import Prices
 from numad_py.sim.demand import MOST_LEFT
-from numad_py.sim.placement import overlaps
 from numad_py.sim.roll import Roll, by_process, columns
 from numad_py.sim.work import shared, sharing
 from numad_py.topology import Bools, Floats

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numad_py.model import Mempolicy, Regions
-from numad_py.topology import Addresses, Ints
+from numad_py.ranges import overlaps
+from numad_py.topology import Ints
 
 # Plain numbers: comparing an array with an enum's member takes several times as long.
 _DEFAULT, _LOCAL, _INTERLEAVE = int(Mempolicy.DEFAULT), int(Mempolicy.LOCAL), int(Mempolicy.INTERLEAVE)
@@ -40,21 +41,6 @@ def apportion(weights: Ints, totals: Ints) -> Ints:
     parts: Ints = bounds.copy()  # np.diff with prepend takes ten times as long on small arrays
     parts[:, 1:] -= bounds[:, :-1]
     return parts
-
-
-def overlaps(
-    a_start: Addresses, a_end: Addresses, b_start: Addresses, b_end: Addresses
-) -> tuple[Ints, Ints, Ints]:
-    """Give every pair of overlapping ranges and the bytes they share: (rows of a, rows of b, bytes).
-
-    Both sides must be ascending and free of overlaps among themselves.
-    """
-    first = np.searchsorted(b_end, a_start, side="right")
-    pairs = np.maximum(np.searchsorted(b_start, a_end, side="left") - first, 0)
-    a = np.repeat(np.arange(len(a_start)), pairs)
-    b = np.arange(len(a)) - np.repeat(pairs.cumsum() - pairs - first, pairs)
-    shared = np.minimum(a_end[a], b_end[b]) - np.maximum(a_start[a], b_start[b])
-    return a, b, shared.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

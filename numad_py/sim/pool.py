@@ -56,6 +56,10 @@ def _in_processes(
     try:
         pending = {executor.submit(_do, work, piece): number for number, piece in enumerate(pieces)}
         yield from _as_they_end(pending, lambda: int(done.value), tell)
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            "a process of the replay was killed, most likely for want of memory: try fewer --jobs"
+        ) from None
     except BaseException:
         for child in set(multiprocessing.active_children()) - others:
             child.kill()
@@ -73,12 +77,7 @@ def _as_they_end(
         told, before = done(), told
         tell(told - before)
         for future in ended:
-            try:
-                yield pending.pop(future), future.result()
-            except BrokenProcessPool:
-                raise ChildProcessError(
-                    "a process of the replay was killed, most likely for want of memory: try fewer --jobs"
-                ) from None
+            yield pending.pop(future), future.result()
 
 
 def _start_server(module: str) -> None:

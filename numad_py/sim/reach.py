@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from numad_py.model import Accesses, Regions, Threads
-from numad_py.sim.placement import apportion, overlaps
+from numad_py.ranges import overlaps
+from numad_py.sim.placement import apportion
 from numad_py.topology import Floats, Ints, Topology
 
 
@@ -89,10 +90,12 @@ def cut(regions: Regions, accesses: Accesses) -> Regions:
         np.diff(np.rint(pages[row] * part), axis=0)[0].astype(np.int64)
         for pages in (regions.pages.sum(axis=1), regions.anon_pages)
     )
+    begun = np.where(regions.backing[row] > 0, (start - regions.start[row]).astype(np.int64), 0)
     return replace(
         regions.take(row),
         start=start,
         end=end,
+        offset=regions.offset[row] + begun,
         anon_pages=np.minimum(anon_pages, held),
         pages=apportion(regions.pages[row], held),
     )

@@ -20,8 +20,8 @@ from typing import Final
 import numpy as np
 
 from numad_py.model import Accesses, Process, ProcessKey, RegionKind, Regions, Snapshot
+from numad_py.ranges import overlaps
 from numad_py.sim.columns import POINTS, fold, ratio
-from numad_py.sim.placement import overlaps
 from numad_py.topology import Bools, Floats, Ints, Topology
 
 MOST_REGIONS: Final = 40

@@ -18,7 +18,6 @@ from numad_py.sim.score import Score, Scorer
 from numad_py.sim.sight import Acuity
 
 BASELINE = "hold"  # which moves nothing
-DEADLINE_S = 0.5  # of moving in one tick
 PERFECT: Final[Mapping[str, Acuity]] = {}
 
 
@@ -27,7 +26,7 @@ class _Limits:
     """What a policy's moves cost, how long those of one tick may take, and how well it sees."""
 
     prices: Prices
-    deadline_s: float
+    deadline_s: float | None
     acuity: Acuity | None
 
 
@@ -36,13 +35,14 @@ def replay(
     policies: Mapping[str, Policy],
     prices: Prices,
     *,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float | None = None,
     acuity: Mapping[str, Acuity] = PERFECT,
 ) -> Iterator[Mapping[str, Tick]]:
     """Yield for every recorded tick what each policy's own turn of the loop came to.
 
-    All policies share each decoded tick, and what it demands. They see the machine as well as their ``acuity`` lets
-    them, without one as it is; what is yielded tells how it is.
+    Moves of one tick may take ``deadline_s``, or as long as the daemon's. All policies share each decoded tick, and what
+    it demands. They see the machine as well as their ``acuity`` lets them, without one as it is; what is yielded tells
+    how it is.
     """
     recording = Recording()
     loops = {
@@ -60,7 +60,7 @@ def scores(
     policies: Mapping[str, Policy],
     prices: Prices,
     *,
-    deadline_s: float = DEADLINE_S,
+    deadline_s: float | None = None,
     acuity: Mapping[str, Acuity] = PERFECT,
     watch: Callable[[Mapping[str, Tick]], None] | None = None,
 ) -> dict[str, Score]:

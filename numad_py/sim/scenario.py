@@ -11,6 +11,7 @@ Run as ``python -m numad_py.sim.scenario NAME FILE`` it writes the trace.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -65,6 +66,7 @@ def prices(scenario: Scenario, header: Header, machine: Path | None = None, kern
 def ticks(scenario: Scenario) -> Iterator[Tick]:
     """Yield the same ticks every time; raise ProfileError where a node cannot hold what it is to hold."""
     random = Random(scenario.seed)  # noqa: S311 - noise, not a secret
+    worked_s = [0.0 for _ in scenario.jobs]
     cast = list(_cast(scenario.jobs))
     on, gpus = scenario.machine.topology, scenario.machine.gpu_addresses
     for number in range(round(scenario.length_s / scenario.every_s)):
@@ -73,6 +75,8 @@ def ticks(scenario: Scenario) -> Iterator[Tick]:
         processes: dict[int, list[Process]] = {job: [] for job in range(1, len(scenario.jobs) + 1)}
         for actor in alive:
             processes[actor.job].append(actor.process(time_s, scenario.every_s, on, gpus, random))
+        for job_number, ran in processes.items():
+            worked_s[job_number - 1] += sum(float(each.threads.cpu_s.sum()) for each in ran)
         jobs = tuple(
             Job(
                 number,
@@ -81,6 +85,7 @@ def ticks(scenario: Scenario) -> Iterator[Tick]:
                 tuple(processes[number]),
                 None,
                 barrier=job.barrier,
+                progress=worked_s[number - 1] if job.reports else None,
             )
             for number, job in enumerate(scenario.jobs, 1)
         )
@@ -101,12 +106,14 @@ class _Actor:
     ``counted`` are those that are not another's too, who was there before.
     """
 
-    def __init__(self, job: int, group: Group, number: int, index: int, counted: Bools) -> None:
-        self.job, self.counted = job, counted
+    def __init__(
+        self, job: int, group: Group, number: int, index: int, counted: Bools, backing: Ints
+    ) -> None:
+        self.job, self.counted, self._backing = job, counted, backing
         self._group, self._start_s, self._first_cpu = group, index * group.apart_s, index
         self._key = ProcessKey(FIRST_PID + number, max(int(self._start_s * USER_HZ), number))
         self._mb = np.array([each.mb for each in group.memory], np.float64)
-        self.regions = _regions(group.memory, self._mb)
+        self.regions = _regions(group.memory, self._mb, backing)
         self._untold = group.investigated_s
 
     def lives(self, time_s: float) -> bool:
@@ -148,7 +155,7 @@ class _Actor:
         ]
         if any(grown_mb):
             self._mb[:, int(np.argmax(cores))] += grown_mb
-            self.regions = _regions(self._group.memory, self._mb)
+            self.regions = _regions(self._group.memory, self._mb, self._backing)
 
     def _threads(self, cores: tuple[float, ...], every_s: float, on: Topology, random: Random) -> Threads:
         """Give a thread per core in use, and one for the rest of a core, each a little less than fully busy."""
@@ -165,17 +172,33 @@ class _Actor:
 def _cast(jobs: Sequence[ScriptedJob]) -> Iterator[_Actor]:
     number = 1
     for job, script in enumerate(jobs, 1):
-        mapped: set[Memory] = set()  # by several; where two groups say the same of it, it is the same memory
+        mapped: set[Memory | str] = set()  # by several
+        shared = _shared(script)
         for group in script.groups:
             threads = max(int(np.ceil(phase.cores).sum()) for phase in group.run)
             for index in range(group.processes):
-                counted = np.array([each.mapped_by == 1 or each not in mapped for each in group.memory])
-                mapped.update(group.memory)
-                yield _Actor(job, group, number, index, counted)
+                named = [each.shared_as or each for each in group.memory]
+                counted = np.array([each.mapped_by == 1 for each in group.memory])
+                counted |= [name not in mapped for name in named]
+                mapped.update(named)
+                backing = np.array([shared.get(name, 0) for name in named], np.int64)
+                yield _Actor(job, group, number, index, counted, backing)
                 number += max(threads, 1)
 
 
-def _regions(memory: Sequence[Memory], mb: Floats) -> Regions:
+def _shared(job: ScriptedJob) -> dict[Memory | str, int]:
+    """Give each memory that the processes of a job share among themselves alone a number."""
+    mappers: Counter[Memory | str] = Counter()
+    mapped_by: dict[Memory | str, int] = {}
+    for group in job.groups:
+        for each in group.memory:
+            mappers[each.shared_as or each] += group.processes
+            mapped_by[each.shared_as or each] = 1 if each.pinned else each.mapped_by
+    within = (name for name, processes in mapped_by.items() if 1 < processes == mappers[name])
+    return {name: number for number, name in enumerate(within, 1)}
+
+
+def _regions(memory: Sequence[Memory], mb: Floats, backing: Ints) -> Regions:
     page_bytes = np.array([each.page_kb << 10 for each in memory], np.int64)
     pages = np.rint(mb * MB / page_bytes[:, None]).astype(np.int64)
     start = np.arange(1, len(memory) + 1, dtype=np.uint64) * np.uint64(_APART_BYTES)
@@ -188,6 +211,8 @@ def _regions(memory: Sequence[Memory], mb: Floats) -> Regions:
         kind=np.array([RegionKind[each.kind.upper()] for each in memory], np.int64),
         mempolicy=np.array([Mempolicy[each.mempolicy.upper()] for each in memory], np.int64),
         mapmax=np.array([_mapmax(each) for each in memory], np.int64),
+        backing=backing,
+        offset=np.zeros(len(memory), np.int64),
         anon_pages=np.where(file, 0, held),
         pages=pages,
     )

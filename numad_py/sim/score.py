@@ -42,7 +42,8 @@ class Score:
     ``moving_s`` is the CPU time of moving, ``blocked_s`` the time that jobs waited for pages on the move.
     ``held`` counts what the guard held back. ``settle_s`` is by job the time from its first look until
     `SETTLED_SHARE` was local for good; None for never. A job without memory, or that never ran, has none.
-    ``seen_cpu_s`` is CPU time of processes whose accesses were seen, not inferred. ``job_s`` is by job how long its recorded work takes.
+    ``seen_cpu_s`` is CPU time of processes whose accesses were seen, not inferred. ``job_s`` is by job how long its recorded work takes;
+    ``worst_step`` how many times as long as recorded the work of one look took, where any job's took longest.
     ``modelled_ends_s`` are what ``modelled_s`` is at the ends of what nobody knows.
     ``least_s`` is what ``modelled_s`` could have been at the least, as far as an oracle was asked, and
     ``least_anywhere_s`` the same if threads may be moved too. ``perfect_s`` is ``modelled_s`` of the same policy where it
@@ -71,6 +72,7 @@ class Score:
     failed_pages: Mapping[str, int]
     settle_s: Mapping[str, float | None]
     job_s: Mapping[str, float]
+    worst_step: float
     timeline: tuple[float | None, ...]
     least_s: float | None = None
     least_anywhere_s: float | None = None
@@ -198,6 +200,7 @@ class Scorer:
             failed_pages=dict(sorted(sums.failed_pages.items())),
             settle_s=self._settle_s(),
             job_s=self._job_times.took_s,
+            worst_step=self._job_times.worst_step,
             timeline=self._timeline.shares,
         )
 

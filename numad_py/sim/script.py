@@ -140,6 +140,7 @@ class Growth:
 class Memory:
     """One region: the MB of each node that it holds at first. ``mapped_by`` so many processes, which share its pages.
 
+    Where groups of a job say the same of such a region, or give it the same name in ``shared_as``, it is the same memory.
     ``pinned`` pages stay where they are, since a device holds them. ``touched_by`` cuts the region into parts of the
     same length, and says of each how often threads on each node touch an MB of it, beside other memory of the group;
     without it that is once.
@@ -150,6 +151,7 @@ class Memory:
     mempolicy: Literal["default", "bind", "interleave"] = "default"
     page_kb: int = 4
     mapped_by: int = 1
+    shared_as: str = ""
     grows: tuple[Growth, ...] = ()
     pinned: bool = False
     touched_by: tuple[tuple[float, ...], ...] = ()
@@ -157,6 +159,8 @@ class Memory:
     def __post_init__(self) -> None:
         if self.page_kb < 1 or self.mapped_by < 1:
             raise ValueError("page_kb: it and mapped_by are at least 1")
+        if self.shared_as and self.mapped_by == 1:
+            raise ValueError("shared_as: what one process alone maps is not shared")
         if any(mb < 0 for mb in self.mb):
             raise ValueError("mb: none is below 0")
         if any(often < 0 for part in self.touched_by for often in part):
@@ -199,11 +203,15 @@ class Group:
 
 @dataclass(frozen=True)
 class ScriptedJob:
-    """One job by name, and what runs in it; with a ``barrier`` its processes wait for each other at every step."""
+    """One job by name, and what runs in it; with a ``barrier`` its processes wait for each other at every step.
+
+    One that ``reports`` says how far it came, in CPU seconds of its work.
+    """
 
     name: str
     groups: tuple[Group, ...]
     barrier: bool = False
+    reports: bool = False
 
 
 @dataclass(frozen=True)

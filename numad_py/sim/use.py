@@ -2,13 +2,11 @@
 
 """Who used memory from where: the processes of one look as arrays of shape (processes, nodes).
 
-A process is at home on the nodes where it used its CPU time: the busiest one, and any with at least half as much.
-While it sleeps it keeps the home it had. Home is where the memory is that belongs to those CPUs.
+A process is at home where its memory belongs by the CPU time it used; while it sleeps it keeps the home it had.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +15,7 @@ from numad_py.model import ProcessKey, Regions, Snapshot
 from numad_py.sim.load import from_everywhere
 from numad_py.sim.reach import Reach
 from numad_py.sim.roll import Roll, by_process, columns
-from numad_py.topology import Floats, Topology
-
-HOME_PART: Final = 0.5
+from numad_py.topology import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +70,7 @@ class Users:
             self._page_share[at], self._anon_bytes[at] = _resident(regions)
         cpu_s = snapshot.cpu_s
         asleep = cpu_s.sum(axis=1, keepdims=True) == 0
-        home = np.where(asleep, self._home[:-1], _homes(cpu_s, snapshot.topology))
+        home = np.where(asleep, self._home[:-1], snapshot.topology.homes(cpu_s))
         self._home = np.concatenate([home, self._home[-1:]])
         page_share = self._page_share[:-1]
         return Use(cpu_s, page_share, self._anon_bytes[:-1], home, *self._reached(snapshot, page_share))
@@ -106,11 +102,3 @@ def _resident(held: Sequence[Regions]) -> tuple[Floats, Floats]:
     anon_share = unbound * anon_pages / np.maximum(pages.sum(axis=1), 1)
     anon_bytes = by_process(pages * (page_bytes * anon_share)[:, None], lengths)
     return by_node / np.maximum(by_node.sum(axis=1, keepdims=True), 1), anon_bytes
-
-
-def _homes(cpu_s: Floats, on: Topology) -> NDArray[np.bool_]:
-    busiest_s = cpu_s.max(axis=1, initial=0, keepdims=True)
-    rows, nodes = np.nonzero((cpu_s > 0) & (cpu_s >= HOME_PART * busiest_s))
-    home = np.zeros(cpu_s.shape, bool)
-    home[rows, on.memory_of[nodes]] = True
-    return home

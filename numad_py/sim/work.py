@@ -66,20 +66,23 @@ def by_path(found: Mapping[int, tuple[str, Value]]) -> dict[str, Value]:
 
 
 class JobTimes:
-    """Follows the clocks of all jobs."""
+    """Follows the clocks of all jobs; ``worst_step`` is how many times as long as recorded any job's worst look took."""
 
     def __init__(self) -> None:
         self._clocks: dict[int, _Clock] = {}
+        self.worst_step = 1.0
 
-    def add(self, snapshot: Snapshot, slower: Floats, blocked_s: Floats, elapsed_s: float) -> None:
-        """Let all jobs do the work of one look; ``slower`` and ``blocked_s`` are by process."""
+    def add(self, snapshot: Snapshot, slower: Floats, blocked_s: Floats, elapsed_s: float) -> list[float]:
+        """Let all jobs do the work of one look, and say how long each took; what is given is by process."""
         cpu_s = snapshot.cpu_s.sum(axis=1)
         busy_s = np.minimum(snapshot.busiest_s, elapsed_s)
         took_s = elapsed_s + busy_s * (slower - 1) + blocked_s
         job = np.repeat(np.arange(len(snapshot.jobs)), [len(each.processes) for each in snapshot.jobs])
-        for each, job_s in zip(snapshot.jobs, self._by_job(snapshot, job, cpu_s, took_s), strict=True):
-            clock = self._clocks.setdefault(each.cgroup_id, _Clock(each.path))
-            clock.took_s += job_s if job_s > 0 else elapsed_s
+        by_job = [job_s if job_s > 0 else elapsed_s for job_s in self._by_job(snapshot, job, cpu_s, took_s)]
+        for each, job_s in zip(snapshot.jobs, by_job, strict=True):
+            self._clocks.setdefault(each.cgroup_id, _Clock(each.path)).took_s += job_s
+            self.worst_step = max(self.worst_step, job_s / elapsed_s if elapsed_s else 1.0)
+        return by_job
 
     def _by_job(self, snapshot: Snapshot, job: Ints, cpu_s: Floats, took_s: Floats) -> list[float]:
         """Give 0 for jobs that slept."""

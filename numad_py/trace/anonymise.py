@@ -16,13 +16,25 @@ from hashlib import blake2b
 
 import numpy as np
 
-from numad_py.model import Accesses, Held, Job, MovePages, Outcome, Plan, Process, ProcessKey, Skipped, Tick
+from numad_py.model import (
+    Accesses,
+    Job,
+    MovePages,
+    Outcome,
+    Plan,
+    Process,
+    ProcessKey,
+    Regions,
+    Skipped,
+    Tick,
+)
 from numad_py.topology import Addresses, Ints
 from numad_py.trace.header import Header
 
 _GIB = 1 << 30
 # 2^22 GiB and any address below 2^52 stay under 2^53, where readers that take numbers for doubles are exact.
 _SHIFTS = 1 << 22
+_END = 1 << 63
 
 
 class Anonymiser:
@@ -52,16 +64,22 @@ class Anonymiser:
             skipped=tuple(self._skipped(skipped) for skipped in tick.snapshot.skipped),
             cost=replace(tick.snapshot.cost, postponed=tuple(map(self._key, tick.snapshot.cost.postponed))),
         )
-        held = tuple(Held(self._key(held.process), held.bytes, held.why) for held in tick.plan.held)
+        held = tuple(replace(held, process=self._key(held.process)) for held in tick.plan.held)
         answered = zip(tick.outcomes, tick.plan.moves, strict=True)
+        tasks = zip(tick.task_outcomes, tick.plan.task_moves, strict=False)  # older traces do not answer them
         return Tick(
             snapshot,
             Plan(
                 tuple(self._move(move) for move in tick.plan.moves),
                 held,
                 tuple(replace(move, process=self._key(move.process)) for move in tick.plan.task_moves),
+                tuple(
+                    replace(judged, cgroup_id=self._number("cgroup", judged.cgroup_id))
+                    for judged in tick.plan.judged
+                ),
             ),
             tuple(self._outcome(outcome, move.process) for outcome, move in answered),
+            tuple(self._outcome(outcome, move.process) for outcome, move in tasks),
         )
 
     def _job(self, job: Job) -> Job:
@@ -83,9 +101,20 @@ class Anonymiser:
             threads=replace(threads, tid=self._tids(threads.tid)),
             accesses=process.accesses and self._accesses(process.accesses, key),
             regions=replace(
-                regions, start=self._shifted(regions.start, key), end=self._shifted(regions.end, key)
+                regions,
+                start=self._shifted(regions.start, key),
+                end=self._shifted(regions.end, key),
+                offset=self._offsets(regions),
             ),
         )
+
+    def _offsets(self, regions: Regions) -> Ints:
+        """Shift what may be addresses, by the same for all who share a backing."""
+        if not regions.backing.any():
+            return regions.offset
+        pairs = zip(regions.backing.tolist(), regions.offset.tolist(), strict=True)
+        shifted = ((at + self._drawn(f"backing {backing}")) % _END if backing else 0 for backing, at in pairs)
+        return np.fromiter(shifted, np.int64, len(regions))
 
     def _accesses(self, accesses: Accesses, key: ProcessKey) -> Accesses:
         return replace(
@@ -105,6 +134,7 @@ class Anonymiser:
             process=self._key(key),
             start=self._shifted(move.start, key),
             end=self._shifted(move.end, key),
+            among=tuple(map(self._key, move.among)),
         )
 
     def _outcome(self, outcome: Outcome, key: ProcessKey) -> Outcome:
@@ -132,8 +162,10 @@ class Anonymiser:
         return addresses + np.uint64(self._shift(key))
 
     def _shift(self, key: ProcessKey) -> int:
-        drawn = int.from_bytes(self._hash(f"address {key.pid} {key.start_ticks}".encode(), 8))
-        return (1 + drawn % _SHIFTS) * _GIB
+        return self._drawn(f"address {key.pid} {key.start_ticks}")
+
+    def _drawn(self, name: str) -> int:
+        return (1 + int.from_bytes(self._hash(name.encode(), 8)) % _SHIFTS) * _GIB
 
     def _hash(self, data: bytes, digest_bytes: int) -> bytes:
         return blake2b(data, digest_size=digest_bytes, key=self._secret).digest()

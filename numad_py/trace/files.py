@@ -34,7 +34,11 @@ class Writer:
         self._compressor = compressor(path)
         self._file = _create(path)
         self.size_bytes = 0
-        self._append(self._compressor.flushed(line_of(header)))
+        try:
+            self._append(self._compressor.flushed(line_of(header)))
+        except OSError:
+            path.unlink()  # an empty file, which would be in the way of the next
+            raise
 
     def write(self, tick: Tick) -> None:
         """Append the tick."""

@@ -65,6 +65,7 @@ def line_of(header: Header) -> bytes:
             anonymised=header.anonymised,
             move_4k_page_ns=header.move_4k_page_ns,
             minor=wire.MINOR,
+            columns_added=list(wire.COLUMNS_ADDED),
         )
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
+from numad_py.mendable import Mendable
 from numad_py.model import Tick
 from numad_py.trace import wire
 from numad_py.trace.compression import count_nothing, decompressed
@@ -25,7 +26,7 @@ _READ_BEFORE = "--lenient reads what is before it"
 _GIVE_UP = "without its header nothing in it can be read: take another copy, or record again"
 
 
-class TraceError(ValueError):
+class TraceError(Mendable, ValueError):
     """A trace is damaged, or not one that this version understands; ``remedy`` is what to do."""
 
     def __init__(self, path: Path, line: int, what: str, remedy: str = "") -> None:

@@ -19,12 +19,15 @@ from numad_py.trace.wire import Damage
 
 # Reading keeps a process's columns in one table, a row for each and one for each node's pages.
 _PAGES = len(REGION_COLUMNS) - 1
-_DESCRIBING = ("end", "page_bytes", "kind", "mempolicy", "mapmax")
+_DESCRIBING = ("end", "page_bytes", "kind", "mempolicy", "mapmax", "backing", "offset")
+_SHARING = ("backing", "offset")  # left out where no row shares anything
 
 
 def to_wire(regions: Regions) -> wire.Regions:
     """Give every row."""
-    columns = {name: getattr(regions, name).tolist() for name in REGION_COLUMNS[:-1]}
+    left_out = () if regions.backing.any() else _SHARING
+    named = (name for name in REGION_COLUMNS[:-1] if name not in left_out)
+    columns = {name: getattr(regions, name).tolist() for name in named}
     return wire.Regions(**columns, pages=regions.pages.T.tolist())
 
 
@@ -87,6 +90,8 @@ def _matches(old: Regions, new: Regions) -> tuple[Ints, NDArray[np.bool_]]:
 
 def _whole(read: wire.Regions, nodes: int) -> Ints:
     columns = [getattr(read, name) for name in REGION_COLUMNS[:_PAGES]]
+    for index in map(REGION_COLUMNS.index, _SHARING):
+        columns[index] = columns[index] or [0] * len(read.start)
     return _table(columns, read.pages, len(read.start), nodes)
 
 

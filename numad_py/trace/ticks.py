@@ -3,15 +3,18 @@
 """Ticks to lines and back, each side remembering every process's last regions."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from numad_py.mendable import Mendable
 from numad_py.model import (
     Held,
     Job,
     JobCounters,
     JobMemory,
+    Judged,
     LookCost,
     MovePages,
     MoveTasks,
@@ -35,7 +38,7 @@ _NODE_MEMORY = wire.NodeMemory.__struct_fields__
 _COUNTERS = wire.JobCounters.__struct_fields__
 
 
-class AnotherTopology(ValueError):
+class AnotherTopology(Mendable, ValueError):
     """Nodes or CPUs came or went since the trace began."""
 
     def __init__(self) -> None:
@@ -65,8 +68,8 @@ class Encoder:
         topology = tick.snapshot.topology
         if topology is not self._topology and topology != self._topology:
             raise AnotherTopology
-        if len(tick.outcomes) != len(tick.plan.moves):
-            raise ValueError(f"{len(tick.outcomes)} outcomes for {len(tick.plan.moves)} moves")
+        if wrong := _unanswered(tick.plan, tick.outcomes, tick.task_outcomes):
+            raise ValueError(wrong)
 
     def _tick(self, tick: Tick, *, keyframe: bool) -> wire.Tick:
         snapshot = tick.snapshot
@@ -82,14 +85,22 @@ class Encoder:
             ],
             plan=wire.Plan(
                 [_move_to_wire(move) for move in tick.plan.moves],
-                [wire.Held(_key(held.process), held.bytes, held.why) for held in tick.plan.held],
                 [
-                    wire.TaskMove(_key(move.process), list(move.nodes), move.reason)
+                    wire.Held(_key(held.process), held.bytes, held.why, _figures(held.figures))
+                    for held in tick.plan.held
+                ],
+                [
+                    wire.TaskMove(_key(move.process), list(move.nodes), move.reason, _figures(move.figures))
                     for move in tick.plan.task_moves
+                ],
+                [
+                    wire.Judged(each.cgroup_id, each.verdict, _figures(each.figures))
+                    for each in tick.plan.judged
                 ],
             ),
             outcomes=[_outcome_to_wire(outcome) for outcome in tick.outcomes],
             cost=_cost_to_wire(snapshot.cost),
+            task_outcomes=[_outcome_to_wire(outcome) for outcome in tick.task_outcomes],
         )
 
     def _job(self, job: Job) -> wire.Job:
@@ -104,6 +115,8 @@ class Encoder:
             else wire.JobMemory(memory.anon_bytes.tolist(), memory.file_bytes.tolist()),
             None if job.counters is None else wire.JobCounters(*_values(job.counters)),
             job.barrier,
+            job.progress,
+            job.progress_age_s or wire.ZERO,
         )
 
     def _process(self, process: Process) -> wire.Process:
@@ -171,9 +184,11 @@ class Decoder:
             cost=_cost_from_wire(line.cost),
         )
         self._before = {}
-        outcomes = tuple(_outcome_from_wire(outcome) for outcome in line.outcomes)
+        outcomes, task_outcomes = (
+            tuple(map(_outcome_from_wire, answers)) for answers in (line.outcomes, line.task_outcomes)
+        )
         self._next, self._time_s = line.number + 1, line.time_s
-        return Tick(snapshot, _plan_from_wire(line.plan), outcomes)
+        return Tick(snapshot, _plan_from_wire(line.plan), outcomes, task_outcomes)
 
     def _check(self, line: wire.Tick, *, after_damage: bool) -> None:
         if self._next is None and not line.keyframe:
@@ -184,8 +199,8 @@ class Decoder:
         if line.number == 0 and not line.keyframe:
             raise Damage("the first tick is not a keyframe", Kind.ORDER)
         plausible.check_clock(line.time_s, self._time_s)
-        if len(line.outcomes) != len(line.plan.moves):
-            raise Damage(f"{len(line.outcomes)} outcomes for {len(line.plan.moves)} moves")
+        if wrong := _unanswered(line.plan, line.outcomes, line.task_outcomes):
+            raise Damage(wrong)
         self._most_bytes = plausible.machine_bytes(self._topology, line.memory)
         plausible.check_memory(line.memory, self._most_bytes)
         self._cpu_time.check(line)
@@ -198,7 +213,8 @@ class Decoder:
         memory = None if read.memory is None else self._job_memory(read.memory)
         counters = None if read.counters is None else JobCounters(*_values(read.counters))
         path, profile = unescaped(read.path), unescaped(read.profile)
-        return Job(read.cgroup_id, path, profile, processes, memory, counters, read.barrier)
+        told = (read.barrier, read.progress, read.progress_age_s)
+        return Job(read.cgroup_id, path, profile, processes, memory, counters, *told)
 
     def _job_memory(self, read: wire.JobMemory) -> JobMemory:
         return JobMemory(
@@ -261,6 +277,15 @@ def _values(counters: JobCounters | wire.JobCounters) -> tuple[Any, ...]:
     return tuple(getattr(counters, name) for name in _COUNTERS)
 
 
+def _unanswered(plan: Plan | wire.Plan, outcomes: Sequence[object], task_outcomes: Sequence[object]) -> str:
+    """Say which moves are not answered one by one; before minor version 1 those of tasks never were."""
+    if len(outcomes) != len(plan.moves):
+        return f"{len(outcomes)} outcomes for {len(plan.moves)} moves"
+    if task_outcomes and len(task_outcomes) != len(plan.task_moves):
+        return f"{len(task_outcomes)} outcomes for {len(plan.task_moves)} moves of tasks"
+    return ""
+
+
 def _age_s(read: float | None) -> float:
     """Give an age; JSON has no infinity, which is never."""
     return math.inf if read is None else read
@@ -294,17 +319,25 @@ def _move_to_wire(move: MovePages) -> wire.Move:
         move.limit_bytes,
         move.reason,
         move.whole,
+        _figures(move.figures),
+        [_key(each) for each in move.among],
     )
+
+
+def _figures(figures: Mapping[str, float]) -> wire.Figures:
+    """Give what a line can hold: of what is not finite JSON has no number."""
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _plan_from_wire(read: wire.Plan) -> Plan:
     return Plan(
         tuple(_move_from_wire(move) for move in read.moves),
-        tuple(Held(_key_from_wire(held.process), held.bytes, held.why) for held in read.held),
+        tuple(Held(_key_from_wire(held.process), held.bytes, held.why, held.figures) for held in read.held),
         tuple(
-            MoveTasks(_key_from_wire(move.process), tuple(move.nodes), move.reason)
+            MoveTasks(_key_from_wire(move.process), tuple(move.nodes), move.reason, move.figures)
             for move in read.task_moves
         ),
+        tuple(Judged(judged.cgroup_id, judged.verdict, judged.figures) for judged in read.judged),
     )
 
 
@@ -320,6 +353,8 @@ def _move_from_wire(read: wire.Move) -> MovePages:
         limit_bytes=read.limit_bytes,
         reason=read.reason,
         whole=read.whole,
+        figures=read.figures,
+        among=tuple(_key_from_wire(each) for each in read.among),
     )
 
 
@@ -334,6 +369,7 @@ def _outcome_to_wire(outcome: Outcome) -> wire.Outcome:
         outcome.took_s,
         list(outcome.call_s),
         escaped(outcome.detail),
+        outcome.moved_threads,
     )
 
 
@@ -349,4 +385,5 @@ def _outcome_from_wire(read: wire.Outcome) -> Outcome:
         took_s=read.took_s,
         call_s=tuple(read.call_s),
         detail=unescaped(read.detail),
+        moved_threads=read.moved_threads,
     )

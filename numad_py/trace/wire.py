@@ -11,12 +11,16 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from numad_py.model import AccessSource, Ending, PlacementSource, Reason, Refusal
+from numad_py.model import AccessSource, Ending, PlacementSource, Reason, Refusal, Verdict
 from numad_py.topology import DeviceKind
 
 VERSION: Literal[1] = 1
 READABLE = (0, 1)  # in 0 no plan moves tasks and no job has a barrier
-MINOR = 0  # grows with each column that is added; a reader ignores those that it does not know
+MINOR = 2  # grows with each column that is added; a reader ignores those that it does not know
+COLUMNS_ADDED = (  # since minor version 0
+    *("moved_threads", "task_outcomes"),
+    *("figures", "among", "backing", "offset", "progress", "progress_age_s", "judged", "demotes"),
+)
 ZERO = 0.0  # msgspec leaves out a number only if it is the very object that is the default
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -28,6 +32,7 @@ Number = TypeVar("Number", np.int64, np.uint64, np.float64)
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Amount = Annotated[float, Meta(ge=0, le=1e24)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 52)]
+Figures = dict[str, Annotated[float, Meta(ge=-1e24, le=1e24)]]
 PageBytes = Annotated[int, Meta(ge=1, le=1 << 52)]
 
 
@@ -94,6 +99,7 @@ class Topology(Part, frozen=True, omit_defaults=True):
     isolated_cpus: Cpus = []
     nohz_full_cpus: Cpus = []
     devices: list[Device] = []
+    demotes: bool = False
 
 
 class Header(Part, frozen=True, omit_defaults=True, tag_field="type", tag="header"):
@@ -121,7 +127,7 @@ class Key(Part, frozen=True, array_like=True):
     start_ticks: Count
 
 
-class Regions(Part, frozen=True):
+class Regions(Part, frozen=True, omit_defaults=True):
     """VMAs as columns, ascending by ``start``; ``pages`` has one column per node."""
 
     start: Column
@@ -132,6 +138,8 @@ class Regions(Part, frozen=True):
     mapmax: Column
     anon_pages: Column
     pages: list[Column]
+    backing: Column = []
+    offset: Column = []
 
 
 class Recount(Part, frozen=True):
@@ -224,6 +232,8 @@ class Job(Part, frozen=True, omit_defaults=True):
     memory: JobMemory | None
     counters: JobCounters | None = None
     barrier: bool = False
+    progress: Amount | None = None
+    progress_age_s: Seconds = ZERO
 
 
 class NodeMemory(Part, frozen=True):
@@ -246,7 +256,7 @@ class Skipped(Part, frozen=True):
     why: str
 
 
-class Move(Part, frozen=True):
+class Move(Part, frozen=True, omit_defaults=True):
     """One wish to move pages."""
 
     process: Key
@@ -258,22 +268,34 @@ class Move(Part, frozen=True):
     limit_bytes: Count
     reason: Reason
     whole: bool
+    figures: Figures = {}
+    among: list[Key] = []
 
 
-class TaskMove(Part, frozen=True):
+class TaskMove(Part, frozen=True, omit_defaults=True):
     """One wish to move threads."""
 
     process: Key
     nodes: Column
     reason: Reason
+    figures: Figures = {}
 
 
-class Held(Part, frozen=True):
+class Held(Part, frozen=True, omit_defaults=True):
     """Bytes that the guard held back."""
 
     process: Key
     bytes: Count
     why: Refusal
+    figures: Figures = {}
+
+
+class Judged(Part, frozen=True, omit_defaults=True):
+    """What the guard found of earlier moves of a job."""
+
+    cgroup_id: Count
+    verdict: Verdict
+    figures: Figures = {}
 
 
 class Plan(Part, frozen=True, omit_defaults=True):
@@ -282,9 +304,10 @@ class Plan(Part, frozen=True, omit_defaults=True):
     moves: list[Move]
     held: list[Held]
     task_moves: list[TaskMove] = []
+    judged: list[Judged] = []
 
 
-class Outcome(Part, frozen=True):
+class Outcome(Part, frozen=True, omit_defaults=True):
     """What became of the move at the same place in the plan."""
 
     ending: Ending
@@ -296,6 +319,7 @@ class Outcome(Part, frozen=True):
     took_s: Seconds
     call_s: list[Seconds]
     detail: str
+    moved_threads: Count = 0
 
 
 class LookCost(Part, frozen=True, omit_defaults=True):
@@ -319,6 +343,7 @@ class Tick(Part, frozen=True, omit_defaults=True, tag_field="type", tag="tick"):
     plan: Plan
     outcomes: list[Outcome]
     cost: LookCost | None = None
+    task_outcomes: list[Outcome] = []
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,9 @@ import psutil
 import pytest
 
 from numad_py.kernel import cgroup, maps, node_sysfs, numa_maps, proc_stat, proc_status, vmstat
+from numad_py.kernel.cgroup_tree import Tree
+from numad_py.sense import opt_in
+from numad_py.sense.opt_in import Rules
 
 # A process of another user may not be asked, and any may be gone by now.
 UNANSWERED = (FileNotFoundError, PermissionError, ProcessLookupError)
@@ -78,9 +81,9 @@ def test_counters_only_grow():
 def test_the_whole_tree_is_walked_and_holds_us():
     mount = cgroup.read_mount_point()
 
-    cgroup.labels(mount)
+    walked = [mount / directory.path[1:] for directory in cgroup.walk(mount)]
 
-    assert any(os.getpid() in cgroup.procs(Path(directory)) for directory, _, _ in os.walk(mount))
+    assert any(os.getpid() in cgroup.procs(directory) for directory in walked)
 
 
 @pytest.fixture
@@ -98,7 +101,11 @@ def labelled():
 
 
 def test_a_label_on_a_real_cgroup_is_found(labelled):
-    (job,) = [job for job in cgroup.labels(cgroup.read_mount_point()).jobs if job.path == f"/{labelled.name}"]
+    mount = cgroup.read_mount_point()
+
+    found = opt_in.assign(cgroup.walk(mount), mount, Rules())
+
+    (job,) = [job for job in found.jobs if job.path == f"/{labelled.name}"]
 
     assert job.profile == "default"
     assert job.cgroup_id == cgroup.cgroup_id(labelled)
@@ -111,3 +118,52 @@ def test_a_threaded_cgroup_lists_no_processes(labelled):
     (labelled / "below/cgroup.type").write_text("threaded")
 
     assert cgroup.procs(labelled / "below") == ()
+
+
+def test_the_owner_of_a_cgroup_may_label_it_and_nobody_else_but_root(labelled):
+    os.chown(labelled / "below", 1000, 1000)
+    os.seteuid(1000)  # which takes root's capabilities away until it is taken back
+    try:
+        cgroup.set_label(labelled / "below", "default")
+        with pytest.raises(PermissionError):
+            cgroup.set_label(labelled, "off")
+    finally:
+        os.seteuid(0)
+
+    found = opt_in.assign(cgroup.walk(labelled), labelled, Rules(user_profiles=frozenset({"default"})))
+    assert [(job.path, job.uid) for job in found.jobs] == [("/below", 1000)]
+
+
+@pytest.fixture
+def tree(labelled):
+    tree = Tree(labelled)
+    yield tree
+    tree.close()
+
+
+def test_the_kernel_tells_of_cgroups_that_come_and_go_and_of_their_labels(labelled, tree):
+    assert (tree.problem, tree.refresh()) == ("", False)
+
+    (labelled / "new").mkdir()
+    os.setxattr(labelled / "new", cgroup.LABEL, b"off")
+    came = tree.refresh(), {each.path: each.label for each in tree.directories}
+    os.setxattr(labelled / "below", cgroup.LABEL, b"hold")
+    changed = tree.refresh(), {each.path: each.label for each in tree.directories}
+    (labelled / "new").rmdir()
+    went = tree.refresh(), {each.path: each.label for each in tree.directories}
+
+    assert came == (True, {"/": "default", "/below": None, "/new": "off"})
+    assert changed == (True, {"/": "default", "/below": "hold", "/new": "off"})
+    assert went == (True, {"/": "default", "/below": "hold"})
+    assert not tree.refresh()
+
+
+def test_watches_of_cgroups_that_went_do_not_pile_up(labelled, tree):
+    for _ in range(20):
+        (labelled / "passing").mkdir()
+        tree.refresh()
+        (labelled / "passing").rmdir()
+        tree.refresh()
+
+    fdinfo = Path(f"/proc/self/fdinfo/{tree._inotify.fileno()}")  # noqa: SLF001 - nobody else is told
+    assert fdinfo.read_text().count("inotify wd:") == 2

@@ -51,3 +51,19 @@ def test_every_golden_file_has_its_profile_and_what_is_played():
     recorded = {path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.glob("*/*.json")}
 
     assert recorded == {f"{profile}/{name_of(path)}" for profile in PROFILES for path in PLAYED}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_profile_is_worse_than_doing_nothing_by_more_than_three_per_cent(profile):
+    golden = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (GOLDEN / profile).glob("*.json")
+    }
+
+    worse = {
+        name: figures
+        for name, figures in golden.items()
+        if max(figures["modelled_time_to_hold"], figures["perfect_to_hold"]) > 1.03
+    }
+
+    assert len(golden) == len(PLAYED)
+    assert worse == {}

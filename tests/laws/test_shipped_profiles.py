@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from numad_py import profiles
 from numad_py.guard import Limits
 from numad_py.policies import PARAMETERS
 from numad_py.profile import load_yaml, read
+from numad_py.profiles import ExternalParameters
 
 FOLDER = Path(__file__).parents[2] / "policies"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -31,6 +33,19 @@ def test_a_shipped_profile_shows_everything_that_can_be_set(path):
 
     assert set(document["parameters"]) == {field.name for field in fields(PARAMETERS[document["policy"]])}
     assert set(document["guard"]) == {field.name for field in fields(Limits)}
+
+
+def test_the_example_for_a_policy_of_others_says_what_the_code_does_anyway_and_hides_nothing():
+    path = FOLDER.parent / "systemd/policy/mine.yaml"
+
+    profile = profiles.load(str(path))
+
+    assert (profile.policy, profile.parameters, profile.guard) == (
+        "external",
+        ExternalParameters(),
+        Limits(),
+    )
+    assert set(load_yaml(path)["parameters"]) == {field.name for field in fields(ExternalParameters)}
 
 
 def test_every_policy_has_a_profile():

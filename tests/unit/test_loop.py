@@ -3,7 +3,7 @@
 """The loop looks, decides, moves and reviews, in that order, until the clock says stop."""
 
 from numad_py.loop import ticks
-from numad_py.model import Ending, Outcome, Plan
+from numad_py.model import Ending, MoveTasks, Outcome, Plan, Reason
 from tests.builders import move, process, snapshot
 
 
@@ -25,14 +25,16 @@ class Machine:
 
     def decide(self, snapshot):
         self.asked.append("decide")
-        return Plan(tuple(move(process) for job in snapshot.jobs for process in job.processes))
+        (one,) = snapshot.processes
+        return Plan((move(one),), task_moves=(MoveTasks(one.key, (1,), Reason.SPREAD),))
 
     def move(self, plan):
         self.asked.append("move")
-        return tuple(Outcome(Ending.DONE) for _ in plan.moves)
+        return Outcome(Ending.DONE), Outcome(Ending.REFUSED)
 
     def review(self, tick):
-        self.asked.append(f"review {len(tick.outcomes)}")
+        (outcome,), (task_outcome,) = tick.outcomes, tick.task_outcomes
+        self.asked.append(f"review {outcome.ending} {task_outcome.ending}")
 
 
 def test_every_turn_looks_decides_moves_and_reviews():
@@ -41,4 +43,4 @@ def test_every_turn_looks_decides_moves_and_reviews():
     seen = list(ticks(machine, machine, machine, machine, period_s=5.0))
 
     assert len(seen) == 2
-    assert machine.asked == [*["wait 5.0", "look", "decide", "move", "review 1"] * 2, "wait 5.0"]
+    assert machine.asked == [*["wait 5.0", "look", "decide", "move", "review done refused"] * 2, "wait 5.0"]

@@ -2,13 +2,16 @@
 
 """A profile is found by its name or its path, the operator's before ours, and makes a guarded policy."""
 
+from pathlib import Path
+
 import pytest
 
 from numad_py import profiles
-from numad_py.guard import Guard
+from numad_py.guard import Guard, Limits
 from numad_py.policies.hold import Hold
-from numad_py.profile import ProfileError
-from tests.builders import snapshot
+from numad_py.policies.learned import LearnedParameters
+from numad_py.profile import Profile, ProfileError
+from tests.builders import process, snapshot
 
 
 @pytest.fixture
@@ -86,3 +89,31 @@ def test_no_policy_is_made_twice_the_same_for_each_has_a_memory():
 
     assert first is not second
     assert not isinstance(first, Hold)
+
+
+def test_a_model_is_found_beside_the_profiles_and_the_operators_own_wins(places):
+    etc, shipped = places
+    (shipped / "model.json").write_text("{}")
+    assert profiles.find_model("model.json") == shipped / "model.json"
+
+    (etc / "model.json").write_text("{}")
+    assert profiles.find_model("model.json") == etc / "model.json"
+    assert profiles.find_model("/mine/model.json") == Path("/mine/model.json")
+
+
+def test_the_shipped_model_can_be_read():
+    assert profiles.read_model("model.json").model.horizon_s > 0
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "cannot be read: No such file"), ("{}", "it is no model")])
+def test_a_model_that_cannot_be_had_leaves_the_rules_and_says_so(places, text, said):
+    etc, _ = places
+    if text:
+        (etc / "model.json").write_text(text)
+    policy = profiles.build(Profile("mine", "learned", LearnedParameters(), Limits()))
+    seen = snapshot(processes=[process(pages={0: 9000}, cpu_s={1: 0.9})])
+    policy.decide(seen)
+
+    told = policy.explain(seen.processes[0].key)
+
+    assert f"weighed by the rules of threshold: model.json: {said}" in told.notes[0]

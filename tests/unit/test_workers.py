@@ -8,7 +8,7 @@ import time
 import pytest
 
 from numad_py.model import ProcessKey
-from numad_py.workers import Unfinished, Workers
+from numad_py.workers import Unfinished, Workers, came_back, expect
 
 ONE, TWO, THREE, FOUR = (ProcessKey(pid, 0) for pid in range(1, 5))
 SOON = 0.05
@@ -96,6 +96,46 @@ def test_two_stuck_calls_of_one_process_count_once(gate):
 
     assert results == [Unfinished.STUCK, Unfinished.STUCK, 2]
     assert workers.stuck == (ONE,)
+
+
+def test_a_task_of_many_calls_that_come_back_is_not_stuck_however_long_it_takes():
+    workers = Workers(patience_s=1.0)
+
+    def goes_on():
+        for _ in range(4):
+            time.sleep(0.3)
+            came_back()
+        return 1
+
+    assert workers.run([(ONE, goes_on)]) == [1]
+
+
+def test_a_call_that_has_to_take_long_is_waited_for_as_long_as_it_said():
+    workers = Workers(patience_s=SOON)
+
+    def takes_long():
+        expect(60.0)
+        time.sleep(4 * SOON)
+        return 1
+
+    assert workers.run([(ONE, takes_long)]) == [1]
+
+
+def test_what_comes_back_too_late_is_still_set_aside(gate):
+    workers = Workers(patience_s=SOON)
+    late = threading.Event()
+
+    def returns_late():
+        gate.wait()
+        came_back()
+        late.set()
+
+    results = workers.run([(ONE, returns_late)])
+    gate.set()
+    late.wait(10)
+    wait_until(lambda: not workers.stuck)
+
+    assert results == [Unfinished.STUCK]
 
 
 def test_nothing_to_do_is_done_at_once():

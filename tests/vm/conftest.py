@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.forked import Forked
 from tests.vm.guests import BY_NAME
+from tests.vm.running import Workload
 from tests.vm.service import Daemon
 
 HERE = Path(__file__).parent
@@ -42,6 +44,14 @@ def pytest_runtest_setup(item):
         pytest.skip("needs a guest with several nodes; run `make vm`")
 
 
+@pytest.fixture(autouse=True)
+def _own_affinity_is_given_back():
+    """Let no test leave this process, and so all that the next ones start, on fewer CPUs."""
+    before = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, before)
+
+
 @pytest.fixture
 def promise():
     """Hold a figure to what is promised of it: ``promise("settled in s", 4.2, at_most=10)``.
@@ -66,44 +76,6 @@ def guest():
 def _nodes_are_there(guest):
     online = Path("/sys/devices/system/node/online").read_text().strip()
     assert online == f"0-{len(guest.nodes) - 1}"
-
-
-@dataclass
-class Workload:
-    """A running process of tests.vm.workloads, and where its memory is."""
-
-    process: subprocess.Popen
-    start: int = 0
-    end: int = 0
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def ask(self, word):
-        """Send a word and return the words of the answer."""
-        self.tell(word)
-        return self.answer()
-
-    def tell(self, word):
-        self.process.stdin.write(f"{word}\n")
-        self.process.stdin.flush()
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        assert line, f"workload {self.process.args} ended with status {self.process.wait()}"
-        return line.split()
-
-    def await_ready(self):
-        """Wait for its memory to be allocated."""
-        word, start, end = self.answer()
-        assert word == "ready"
-        self.start, self.end = int(start, 16), int(end, 16)
-        return self
-
-    def close(self):
-        self.process.kill()
-        self.process.communicate()
 
 
 @dataclass
@@ -196,7 +168,7 @@ def daemon(tmp_path):
     def start(*options, **config):
         folder = tmp_path / f"daemon-{len(running)}"
         folder.mkdir()
-        running.append(Daemon(folder, *options, **config))
+        running.append(Daemon(folder, *options, run=Forked, **config))
         return running[-1]
 
     yield start

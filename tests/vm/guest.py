@@ -6,8 +6,6 @@ import argparse
 import contextlib
 import fcntl
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,21 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
-from tests.vm import access_counts, packages
+from tests.vm import access_counts, packages, systemd_guest, vng
 from tests.vm.access_counts import AccessCounts, PerSecond
+from tests.vm.bench import BUILD, ROOT, Bench
 from tests.vm.guests import BY_NAME, GUESTS, Guest
-
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "guest"
-
-# What a kernel says when it is no longer well. Its "report a BUG" hints have no colon. The guest's init warns too,
-# of programs that a small host does not have.
-_ALARM = re.compile(
-    r"(?!.*virtme-ng-init).*(Kernel panic|\bBUG:|\bWARNING:|\bOops:|general protection fault)"
-)
-_CONSOLE_SHOWN_LINES = 30
-_NO_TESTS_RAN = 5  # pytest's exit status
 
 
 @dataclass(frozen=True)
@@ -54,91 +43,22 @@ class Run:
         )
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The folder that one guest shares with the host, and what both write there."""
-
-    guest: Guest
-
-    @property
-    def path(self) -> Path:
-        """The folder; it has the same path on both sides."""
-        return BUILD / self.guest.name
-
-    @property
-    def output(self) -> Path:
-        """What the command printed."""
-        return self.path / "output.log"
-
-    @property
-    def console(self) -> Path:
-        """What the kernel printed."""
-        return self.path / "console.log"
-
-    def prepare(self, command: list[str]) -> None:
-        """Lay out what inside.sh reads; what an earlier run left is gone."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("booted", "status"):
-            (self.path / name).unlink(missing_ok=True)
-        self.output.write_bytes(b"")
-        (self.path / "cached").write_text("".join(f"{path}\n" for path in _cached_folders()))
-        environment = {
-            "HOME": "/root",
-            "NUMAD_VM_FOLDER": str(self.path),  # what a test leaves there comes out
-            "NUMAD_VM_TESTS": self.guest.name,  # so that a skip here is a failure
-            "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            # Plugins cost 10 s of start here: hypothesis alone takes 8.5 s to import.
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONUNBUFFERED": "1",
-            **{name: value for name, value in os.environ.items() if name == "NUMAD_VM_TIMED"},
-        }
-        words = [*(f"{name}={value}" for name, value in environment.items()), *command]
-        (self.path / "command").write_text(f"cd {shlex.quote(str(ROOT))} && env {shlex.join(words)}\n")
-
-    def read(self, name: str) -> str | None:
-        """Give what the guest wrote there, or None."""
-        path = self.path / name
-        return path.read_text().strip() or None if path.exists() else None
-
-
-def _cached_folders() -> list[str]:
-    """Name what Python reads at every start."""
-    candidates = [
-        sys.prefix,
-        sysconfig.get_path("stdlib"),
-        f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}",
-        *(str(ROOT / name) for name in ("numad_py", "tests", "bench")),
-    ]
-    return [path for path in candidates if Path(path).is_dir()]
-
-
-def _vng(guest: Guest, kernel: Path, *more: str) -> tuple[list[str], dict[str, str]]:
-    """Give the command that boots the guest, and its environment."""
-    command = [str(Path(sys.prefix) / "bin" / "vng"), "--run", str(kernel), "--name", guest.name]
-    # /dev/kvm can exist and hang. Without --force-9p, vng waits 5 s in vain for each folder's virtiofsd.
-    command += ["--disable-kvm", "--force-9p", "--user", "root"]
-    command += [*guest.hardware(), "--rodir", "/mnt=/", "--overlay-rwdir", "/var/log", *more]
-    if guest.counted:
-        command.append(f"--qemu-opts={access_counts.qemu_options(guest)}")
-    # vng finds its own parts through PATH, and not every user's PATH has sbin.
-    path = f"{sys.prefix}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
-    return command, os.environ | {"PATH": path}
+def _kind(guest: Guest) -> ModuleType:
+    """Give the module that knows how this guest is booted."""
+    return systemd_guest if guest.systemd else vng
 
 
 def boot(guest: Guest, kernel: Path, command: list[str], limit_s: float) -> Run:
     """Run one command in one guest, its output on ours as it comes."""
-    bench = Bench(guest)
-    bench.prepare(command)
+    bench, kind = Bench(guest), _kind(guest)
+    kind.prepare(bench, command)
     turn = PerSecond(guest).turn if guest.counted else lambda: None
-    script = shlex.join(["sh", str(ROOT / "tests" / "vm" / "inside.sh"), str(bench.path)])
-    vng, environment = _vng(guest, kernel, "--verbose", "--rwdir", str(bench.path), "--exec", script)
+    words = kind.words(bench, kernel)
     began_s = time.monotonic()
     with bench.console.open("wb") as console:
         process = subprocess.Popen(
-            vng,
+            words,
             cwd=ROOT,
-            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -154,8 +74,8 @@ def boot(guest: Guest, kernel: Path, command: list[str], limit_s: float) -> Run:
         kernel.name.removeprefix("vmlinuz-"),
         boot_s=float(booted) if booted else None,
         wall_s=time.monotonic() - began_s,
-        counts=_counts(bench.output.read_text(errors="replace")),
-        trouble=_trouble(bench) if in_time else f"not done in {limit_s:.0f} s, killed",
+        counts=bench.counts(),
+        trouble=bench.trouble() if in_time else f"not done in {limit_s:.0f} s, killed",
     )
 
 
@@ -183,30 +103,6 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _counts(output: str) -> dict[str, int]:
-    """Read pytest's closing line, such as ``== 3 passed, 2 deselected in 1.02s ==``."""
-    closing = re.findall(r"^=+ (.* in [\d.:]+s.*?) =+$", output, re.MULTILINE)
-    found = re.findall(r"(\d+) (passed|failed|skipped|errors?|xfailed)\b", closing[-1] if closing else "")
-    return {word: int(number) for number, word in found}
-
-
-def _trouble(bench: Bench) -> str:
-    """Say what went wrong in a guest that ended by itself."""
-    alarms = [line for line in _console_lines(bench) if _ALARM.match(line)]
-    status = bench.read("status")
-    if alarms:
-        return f"the kernel said: {alarms[0].strip()}"
-    if status is None:
-        return "it ended without a status"
-    if status == str(_NO_TESTS_RAN):
-        return "no test ran"
-    return "" if status == "0" else f"the command ended with status {status}"
-
-
-def _console_lines(bench: Bench) -> list[str]:
-    return bench.console.read_text(errors="replace").splitlines()
-
-
 def _judge(run: Run, *, may_be_empty: bool) -> Run:
     """Count a skip as a failure; let a guest go empty where tests were chosen by hand."""
     trouble = run.trouble
@@ -218,19 +114,12 @@ def _judge(run: Run, *, may_be_empty: bool) -> Run:
 
 
 def _show(run: Run) -> None:
-    """Show what was counted, and the console where the output does not explain the trouble.
-
-    It is shown from the first alarm on, or else its end.
-    """
+    """Show what was counted, and the console where the output does not explain the trouble."""
     if run.guest.counted and run.boot_s is not None:
         print(f"\n{run.guest.name}, since power-on: {AccessCounts.read(run.guest)}")
-    if not run.trouble or run.trouble.startswith("the command"):
-        return
-    bench = Bench(run.guest)
-    lines = _console_lines(bench)
-    first = next((number for number, line in enumerate(lines) if _ALARM.match(line)), -_CONSOLE_SHOWN_LINES)
-    print(f"\n{run.guest.name}: {run.trouble}. From {bench.console.relative_to(ROOT)}:")
-    print("\n".join(lines[first:][:_CONSOLE_SHOWN_LINES]))
+    if run.trouble and not run.trouble.startswith("the command"):
+        print(f"\n{run.guest.name}: {run.trouble}.")
+        Bench(run.guest).show_console()
 
 
 def _compile() -> None:
@@ -241,8 +130,12 @@ def _compile() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm.guest", description=__doc__)
-    parser.add_argument("--guest", choices=sorted(BY_NAME), help="this guest only")
-    parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="per guest (%(default)s)")
+    parser.add_argument(
+        "--guest", choices=sorted(BY_NAME), action="append", help="this guest only; may be given again"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=2400, metavar="SECONDS", help="per guest (%(default)s)"
+    )
     parser.add_argument(
         "--timed", action="store_true", help="hold times to what is promised: on a quiet host"
     )
@@ -257,11 +150,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _pytest(arguments: argparse.Namespace) -> list[str]:
+def _pytest(guest: Guest, arguments: argparse.Namespace) -> list[str]:
     chosen = [*(["-k", arguments.k] if arguments.k else []), *arguments.pytest]
     usual = ["-o", "addopts=--import-mode=importlib --strict-config --strict-markers"]  # for no plugin
     plain = ["-p", "no:cacheprovider", "--color=no", "-v", "-rfEs", "--durations=5"]
-    return [sys.executable, "-m", "pytest", *usual, *plain, "tests/vm", *chosen]
+    return [*_kind(guest).PYTEST, *usual, *plain, *chosen]
 
 
 def _guest(name: str, arguments: argparse.Namespace) -> Guest:
@@ -272,39 +165,46 @@ def _guest(name: str, arguments: argparse.Namespace) -> Guest:
 def _run_all(arguments: argparse.Namespace) -> list[Run]:
     chosen = bool(arguments.k or arguments.pytest)
     runs = []
-    for name in [arguments.guest] if arguments.guest else [guest.name for guest in GUESTS]:
+    for name in arguments.guest or [guest.name for guest in GUESTS]:
         guest = _guest(name, arguments)
-        kernel = packages.ensure_kernel(guest.kernel, BUILD / "kernels")
-        print(f"\nbooting {guest.name}: {len(guest.nodes)} nodes, Linux {kernel.parts[-3]}", flush=True)
-        run = _judge(boot(guest, kernel, _pytest(arguments), arguments.limit), may_be_empty=chosen)
-        _show(run)
-        runs.append(run)
+        kernel = _kernel(guest)
+        with _alone(guest.name):
+            print(f"\nbooting {guest.name}: {len(guest.nodes)} nodes, Linux {kernel.parts[-3]}", flush=True)
+            run = boot(guest, kernel, _pytest(guest, arguments), arguments.limit)
+            runs.append(_judge(run, may_be_empty=chosen))
+            _show(runs[-1])
     return runs
 
 
 def _bench(arguments: argparse.Namespace, guest: Guest) -> list[Run]:
-    kernel = packages.ensure_kernel(guest.kernel, BUILD / "kernels")
-    run = boot(guest, kernel, [sys.executable, *arguments.bench], arguments.limit)
-    _show(run)
+    kernel = _kernel(guest)
+    with _alone(guest.name):
+        run = boot(guest, kernel, [sys.executable, *arguments.bench], arguments.limit)
+        _show(run)
     return [run]
 
 
 def _shell(guest: Guest) -> int:
-    kernel = packages.ensure_kernel(guest.kernel, BUILD / "kernels")
-    Bench(guest).path.mkdir(parents=True, exist_ok=True)  # for the counts of accesses
-    command, environment = _vng(guest, kernel)
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    kernel, bench = _kernel(guest), Bench(guest)
+    with _alone(guest.name):
+        bench.path.mkdir(parents=True, exist_ok=True)  # for the counts of accesses
+        return subprocess.run(_kind(guest).shell(bench, kernel), cwd=ROOT, check=False).returncode
+
+
+def _kernel(guest: Guest) -> Path:
+    with _alone("kernels"):
+        return packages.ensure_kernel(guest.kernel, BUILD / "kernels")
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Wait until no other run of this checkout uses the folders and the cores."""
+def _alone(what: str) -> Iterator[None]:
+    """Wait until no other run of this checkout uses the folder of that guest, or of kernels."""
     (BUILD / "kernels").mkdir(parents=True, exist_ok=True)
-    with (BUILD / "lock").open("wb") as lock:
+    with (BUILD / f"{what}.lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("waiting for another run of the guests to end", flush=True)
+            print(f"waiting for another run to leave {what}", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -315,21 +215,21 @@ def main() -> int:
     if arguments.timed:
         os.environ["NUMAD_VM_TIMED"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it too ends the guest
-    packages.ensure_system_packages()
     try:
-        with _alone():
-            return _run(arguments)
+        return _run(arguments)
     except KeyboardInterrupt:
         print("\ninterrupted; the guest was ended", file=sys.stderr)
         return 130
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    access_counts.build()
-    guest = _guest(arguments.guest or "two-nodes", arguments)
+    with _alone("kernels"):
+        packages.ensure_system_packages()
+        access_counts.build()
+        _compile()
+    guest = _guest((arguments.guest or ["two-nodes"])[0], arguments)
     if arguments.shell:
         return _shell(guest)
-    _compile()
     runs = _bench(arguments, guest) if arguments.bench else _run_all(arguments)
     print("\n" + "\n".join(run.line() for run in runs))
     ran_none = not arguments.bench and not any(run.counts for run in runs)

@@ -22,6 +22,7 @@ class Guest:
     With ``hmat`` the firmware tells the latency and bandwidth of each pair of a node with CPUs and
     any node: ten times the distance in ns, and what ``mb_per_s`` says.
     In a ``counted`` one QEMU counts the accesses of user space: see tests/vm/access_counts.py.
+    One with ``systemd`` has it as process 1, and a disk of its own: see tests/vm/systemd_guest.py.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Guest:
     counted: bool = False
     threads: int = 1  # of a core
     hmat: bool = False
+    systemd: bool = False
 
     @property
     def with_cpus(self) -> list[int]:
@@ -129,6 +131,13 @@ GUESTS = (
         distances=tuple(tuple(_far(a, b) for b in range(8)) for a in range(8)),
         threads=2,
         hmat=True,
+    ),
+    Guest(
+        "systemd",
+        kernel="6.1",
+        nodes=(GuestNode(1024, (0,)), GuestNode(1024, (1,))),
+        distances=((10, 21), (21, 10)),
+        systemd=True,
     ),
 )
 

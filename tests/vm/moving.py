@@ -14,6 +14,7 @@ import numpy as np
 
 from numad_py.act.actuator import LiveActuator
 from numad_py.act.batch_size import BatchSize
+from numad_py.act.pace import Pace
 from numad_py.act.pages import Sizes
 from numad_py.act.reclaim import Reclaim
 from numad_py.act.transfer import Transfer
@@ -117,7 +118,7 @@ def act_in_steady_batches(move):
     """Carry out one move in batches of 64 base pages, or one huge page, one after the other."""
     with OpenProcess(move.process) as process:
         limits = (Steady(PAGE), Reclaim(Path("/")))
-        transfer = Transfer(move, process, SIZES, *limits, deadline_s=float("inf"))
+        transfer = Transfer(move, process, SIZES, *limits, pace=Pace(float("inf")))
         try:
             for index in range(len(transfer.chunks)):
                 transfer.by_pages(index)
@@ -138,8 +139,8 @@ class Calls:
         """Note every call on its way to the kernel."""
         move_pages, migrate_pages = migration.move_pages, migration.migrate_pages
 
-        def noted_pages(pid, addresses, target):
-            answer = move_pages(pid, addresses, target)
+        def noted_pages(pid, addresses, target, **how):
+            answer = move_pages(pid, addresses, target, **how)
             self.addresses.append(addresses.tolist())
             self.after.get(len(self.addresses), lambda: None)()
             return answer

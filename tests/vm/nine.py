@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Nine workloads that a placement policy should know apart, made of the jobs of tests/vm/workloads.py."""
+"""Nine workloads that a placement policy should know apart, and a tenth, made of the jobs of tests/vm/workloads.py."""
 
 import contextlib
 import os
@@ -88,6 +88,13 @@ NINE = {
         mb=32,
     ),
 }
+
+UNBOUND = Workload(
+    "a process touches an array on node 0, then two threads, bound to nothing, write a half each",
+    (("halves", "--unbound"),),
+    is_told=False,
+    groups_differ=True,
+)
 
 
 @contextlib.contextmanager

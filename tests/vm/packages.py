@@ -18,6 +18,8 @@ SYSTEM_PACKAGES = (
     "busybox-static",
     "cpio",
     "debian-archive-keyring",
+    "debootstrap",
+    "e2fsprogs",
     "file",
     "gcc",
     "hwloc-nox",
@@ -28,11 +30,12 @@ SYSTEM_PACKAGES = (
     "zstd",
 )
 
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+MIRROR = "http://deb.debian.org/debian"
 _SOURCES = f"""\
-deb [signed-by={_KEYRING}] http://deb.debian.org/debian bookworm main
-deb [signed-by={_KEYRING}] http://deb.debian.org/debian bookworm-backports main
-deb [signed-by={_KEYRING}] http://deb.debian.org/debian-security bookworm-security main
+deb [signed-by={KEYRING}] {MIRROR} bookworm main
+deb [signed-by={KEYRING}] {MIRROR} bookworm-backports main
+deb [signed-by={KEYRING}] http://deb.debian.org/debian-security bookworm-security main
 """
 
 
@@ -44,12 +47,10 @@ def ensure_system_packages() -> None:
     if not missing:
         return
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-    as_root = _as_root()
-    if as_root is None:
-        raise SystemExit(f"the guests need system packages; run: sudo {shlex.join(install)}")
+    become = as_root(f"the guests need system packages; run: sudo {shlex.join(install)}")
     print(f"installing {' '.join(missing)}", flush=True)
-    subprocess.run([*as_root, "apt-get", "update"], check=True)
-    subprocess.run([*as_root, "env", "DEBIAN_FRONTEND=noninteractive", *install], check=True)
+    subprocess.run([*become, "apt-get", "update"], check=True)
+    subprocess.run([*become, "env", "DEBIAN_FRONTEND=noninteractive", *install], check=True)
 
 
 def _is_installed(name: str) -> bool:
@@ -62,14 +63,14 @@ def _is_installed(name: str) -> bool:
     return query.stdout == "installed"
 
 
-def _as_root() -> list[str] | None:
-    """Give the words that make a command run as root, or None where nothing does."""
+def as_root(otherwise: str) -> list[str]:
+    """Give the words that make a command run as root, or exit with a sentence where nothing does."""
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")
     if sudo and subprocess.run([sudo, "-n", "true"], check=False, capture_output=True).returncode == 0:
         return [sudo, "-n"]
-    return None
+    raise SystemExit(otherwise)
 
 
 def ensure_kernel(series: str, kernels: Path) -> Path:

@@ -2,25 +2,38 @@
 
 """Run the daemon as its users do: as a process of its own, told by a file, ended by a signal."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from numad_py import trace
 
 
-class Daemon:
-    """A running ``numad-py daemon`` whose log and trace are kept; ready once constructed."""
+def started(program: str, words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a module in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", program, *words], stderr=subprocess.PIPE, text=True, env=environment
+    )
 
-    def __init__(self, folder: Path, *options: str, **config: object) -> None:
+
+class Daemon:
+    """A running ``numad-py daemon`` whose log and trace are kept; ready once constructed.
+
+    What it keeps over restarts is beside its folder; ``program`` is the module that is run, and ``run`` runs it.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, program: str = "numad_py", run: Any = started, **config: object
+    ) -> None:
         self.trace_path = folder / "trace.jsonl.zst"
         self.log: list[str] = []
         path = folder / "numad.yaml"
         path.write_text("".join(f"{key}: {value}\n" for key, value in config.items()))
         words = ["daemon", "--config", str(path), "--trace", str(self.trace_path), *options]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "numad_py", *words], stderr=subprocess.PIPE, text=True
-        )
+        environment = os.environ | {"STATE_DIRECTORY": str(folder.parent / "state")}
+        self.process = run(program, words, environment)
         self.wait_for("started")
 
     def wait_for(self, event: str) -> str:

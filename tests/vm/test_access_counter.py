@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from numad_py.kernel import node_sysfs
-from numad_py.sense.sensor import LiveSensor
+from numad_py.sense.jobs import Jobs
+from numad_py.sense.opt_in import Rules
+from numad_py.sense.sensor import Costs, LiveSensor
 from numad_py.sim.use import Users
 from numad_py.workers import Workers
 from tests.vm.access_counts import READ_LINES, AccessCounts, seconds_path_of
@@ -152,7 +154,8 @@ def test_what_the_sensor_sees_agrees_with_the_remote_share_that_was(lines, count
     group.label("default")
     for running in start(lines, group):
         running.tell(FOR_EVER)
-    sensor = LiveSensor(node_sysfs.read_topology(), Workers(), mount=CGROUPS)
+    costs = Costs(budget_core_share=1.0)  # else a slow host puts off the second reading
+    sensor = LiveSensor(node_sysfs.read_topology(), Workers(), Jobs(CGROUPS, Rules()), costs=costs)
     sensor.look()
 
     truth = counted(time.sleep, 3).remote_share

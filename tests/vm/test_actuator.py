@@ -20,6 +20,8 @@ from numad_py.kernel import node_sysfs
 from numad_py.kernel.cgroup import read_mount_point
 from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason, Tick
 from numad_py.roles import Policy
+from numad_py.sense.jobs import Jobs
+from numad_py.sense.opt_in import Rules
 from numad_py.sense.sensor import LiveSensor
 from numad_py.workers import Workers
 from tests.vm import job_memory, observer
@@ -119,7 +121,7 @@ def test_pinned_pages_are_not_asked_for_again_at_once(job):
     running = group.start("pinned", "--mb=2", "--pin", *map(str, PINNED))
     group.label("default")
     topology = node_sysfs.read_topology(Path("/"))
-    sensor = LiveSensor(topology, Workers(), mount=read_mount_point())
+    sensor = LiveSensor(topology, Workers(), Jobs(read_mount_point(), Rules()))
     guard = Guard(Wishes(move_of(running)), Limits(limit_mb_per_s=1e6, backoff_s=3600.0))
     guard.decide(sensor.look())  # a rate needs two looks
     first = sensor.look()

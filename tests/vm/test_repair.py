@@ -16,10 +16,11 @@ import pytest
 from numad_py.model import Mempolicy, PlacementSource
 from tests.vm import observer
 from tests.vm.calls import histogram
+from tests.vm.running import SMALL
 
 LOCAL_SHARE = 0.95
-PATIENCE_S = 90
-MOSTLY = 0.90  # of a small job: Python itself has some 5 MiB where it first ran
+PATIENCE_S = 180
+MOSTLY = 0.80  # of a small job: Python itself has some 5 MiB where it first ran
 
 
 def late_bound(group, *options):
@@ -56,14 +57,14 @@ def test_a_late_bound_job_is_repaired_within_ten_seconds_of_its_label(job, daemo
     promise("settled, s after the label", settled_s, at_most=10)
     promise("moving calls, p50 in ms", np.percentile(call_ms, 50), at_most=20)
     promise("moving calls, p99 in ms", np.percentile(call_ms, 99), at_most=50)
-    assert numastat[1] / sum(numastat.values()) > MOSTLY  # its libraries count there too
+    assert numastat[1] / sum(numastat.values()) > 0.90  # its libraries count there too
     assert numastat[1] == pytest.approx(ours[1], rel=0.02)
 
 
 def test_the_twin_of_a_labelled_job_is_not_touched(job, daemon):
     daemon(mode="act")
     group = job()
-    labelled, twin = late_bound(group, "--mb=64"), late_bound(job("twin"), "--mb=64")
+    labelled, twin = late_bound(group, *SMALL), late_bound(job("twin"), *SMALL)
 
     group.label("default")
     observer.wait_for_share(labelled.pid, 1, MOSTLY, limit_s=PATIENCE_S)
@@ -74,9 +75,9 @@ def test_the_twin_of_a_labelled_job_is_not_touched(job, daemon):
 def test_a_process_that_bound_its_own_memory_is_not_touched(job, daemon):
     daemon(mode="act")
     bound, free = job("bound"), job("free")
-    stays = bound.start("bound", "--mb=64")
+    stays = bound.start("bound", *SMALL)
     stays.tell("bind")
-    goes = late_bound(free, "--mb=64")
+    goes = late_bound(free, *SMALL)
 
     bound.label("default")
     free.label("default")
@@ -120,11 +121,11 @@ def test_a_job_that_is_too_large_to_be_walked_at_every_look_is_repaired(job, dae
 def test_a_job_of_that_size_that_bound_its_own_memory_is_not_touched(job, daemon):
     service = daemon(mode="act")
     bound, free = job("bound"), job("free")
-    stays = bound.start("bound", "--mb=400")
+    stays = bound.start("bound", "--mb=400", "--rest-s=0.05")
     stays.tell("bind")
 
     bound.label("default")
-    goes = late_bound(free, "--mb=64")
+    goes = late_bound(free, *SMALL)
     free.label("default")
     observer.wait_for_share(goes.pid, 1, MOSTLY, limit_s=PATIENCE_S)
 

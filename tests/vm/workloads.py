@@ -11,9 +11,10 @@ then obeys words on stdin, answering each that has an answer with one line:
     exec      become a new program with new memory (kind ``exec``); answers ``ready`` again
     hold      hold its own mmap lock until the file system of --file has answered; answers ``held``
     workers   answer ``workers PID PID ...``, by shard (kind ``shards``)
+    steps     answer ``steps BEGIN END ROUNDS ...``, of all steps since it was last asked (kind ``steps``)
 
 The kind ``halves`` obeys none: at once a thread on --allocate-on writes the first half of its memory round and
-round, one on --run-on the second, and each tells ``thread TID NODE``.
+round, one on --run-on the second, and each tells ``thread TID NODE``; --unbound, both run on any CPU.
 Once bound, a ``wanderer`` goes to the other of its two nodes every --stay-s, and ``short-lived`` starts a late-bound
 child every --pause-s that lives for --live-s, twenty in all.
 
@@ -33,6 +34,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+from numad_py.runtime import one_step
 from tests.vm.job_memory import PAGES, address_of, allocate, bind_memory, cpus_of, pin, run_on, touch
 
 KINDS = (
@@ -46,6 +48,7 @@ KINDS = (
     "halves",
     "wanderer",
     "short-lived",
+    "steps",
 )
 
 _BASE_PAGE_BYTES = mmap.PAGESIZE
@@ -161,28 +164,33 @@ def hold_mmap_lock(file: str) -> None:
     os.close(direct)
 
 
-def touch_halves(
-    memory: mmap.mmap, nodes: tuple[int, int], *, stays: bool, lockstep: Lockstep | None
-) -> None:
+def touch_halves(memory: mmap.mmap, options: argparse.Namespace, lockstep: Lockstep | None) -> None:
     """Start a thread on each node that writes its half round and round, without the interpreter's lock."""
-    half, bound_to = len(memory) // 2, nodes[0] if stays else None
+    nodes = (options.allocate_on, options.run_on)
+    half, bound_to = len(memory) // 2, nodes[0] if options.stays else None
     for index, node in enumerate(nodes):
         start = address_of(memory) + index * half
         keep_step = partial(lockstep.wait, index, lambda: False) if lockstep else None
-        args = (start, half, node, bound_to, keep_step)
+        cpus = cpus_of(nodes[0]) | cpus_of(nodes[1]) if options.unbound else cpus_of(node)
+        args = (start, half, node, cpus, bound_to, keep_step)
         threading.Thread(target=_write_for_ever, args=args, daemon=True).start()
 
 
 def _write_for_ever(
-    start: int, length: int, node: int, bound_to: int | None, keep_step: Callable[[], None] | None
+    start: int,
+    length: int,
+    node: int,
+    cpus: set[int],
+    bound_to: int | None,
+    keep_step: Callable[[], None] | None,
 ) -> None:
     if bound_to is not None:
         # Since Linux commit bda420b98505 ("numa balancing: migrate on fault among multiple bound nodes") (in v5.12)
         # balancing scans what a thread with this policy uses, and mpol_misplaced() in mm/mempolicy.c keeps it where
         # it is. The leader has no policy, so that numa_maps shows none.
         bind_memory(bound_to, _MPOL_F_NUMA_BALANCING)
-    os.sched_setaffinity(threading.get_native_id(), cpus_of(node))
-    print("thread", threading.get_native_id(), node, flush=True)
+    os.sched_setaffinity(threading.get_native_id(), cpus)
+    os.write(1, f"thread {threading.get_native_id()} {node}\n".encode())  # in one piece: another says so too
     while True:
         # In step all at once: between parts it would have to wait for the interpreter, in which the other one waits.
         part_bytes = length if keep_step else _PART_BYTES
@@ -205,6 +213,7 @@ def obey(work: Callable[[], None], options: argparse.Namespace) -> None:
         if busy:
             work()
             rounds += 1
+            time.sleep(options.rest_s)
 
 
 def _turn(word: str, options: argparse.Namespace, *, busy: bool, rounds: int) -> bool:
@@ -218,6 +227,9 @@ def _turn(word: str, options: argparse.Namespace, *, busy: bool, rounds: int) ->
     elif word == "hold":
         hold_mmap_lock(options.file)
         print("held", flush=True)
+    elif word == "steps":
+        print("steps", *options.steps, flush=True)
+        options.steps.clear()
     elif word == "workers":
         print("workers", *options.pids, flush=True)
     return {"bind": True, "rest": False}.get(word, busy)
@@ -241,6 +253,21 @@ def wander(memory: mmap.mmap, options: argparse.Namespace) -> Callable[[], None]
             stay = now
             run_on(nodes[stay % 2])
         touch(memory)
+
+    return work
+
+
+def make_steps(memory: mmap.mmap, options: argparse.Namespace) -> Callable[[], None]:
+    """Give the work of one step, which it tells: as many rounds as fit; begin, end and rounds are kept."""
+    options.steps = []
+
+    def work() -> None:
+        with one_step():
+            rounds, began_s = 0, time.monotonic()
+            while time.monotonic() < began_s + options.step_s:
+                touch(memory)
+                rounds += 1
+            options.steps += [began_s, time.monotonic(), rounds]
 
     return work
 
@@ -294,14 +321,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pin-heads", action="store_true", help="pin the first of the first two huge blocks")
     parser.add_argument("--own", type=int, nargs="*", default=[], metavar="PAGE", help="not shared if forked")
     parser.add_argument("--workers", type=int, default=2, help="how many to fork (%(default)s)")
-    parser.add_argument("--rest-s", type=float, default=0, help="what a worker rests between rounds")
+    parser.add_argument("--rest-s", type=float, default=0, help="what is rested between rounds")
     parser.add_argument("--mapping", choices=_MAPPINGS, default="private", help="what the shards are of")
     parser.add_argument(
         "--stays", action="store_true", help="let balancing sample the halves and move nothing"
     )
+    parser.add_argument("--unbound", action="store_true", help="bind the threads of the halves to nothing")
     parser.add_argument("--stay-s", type=float, default=25, help="how long a wanderer stays (%(default)s)")
     parser.add_argument("--pause-s", type=float, default=1.5, help="between children (%(default)s)")
     parser.add_argument("--live-s", type=float, default=6, help="how long a child lives (%(default)s)")
+    parser.add_argument("--step-s", type=float, default=0.25, help="how long a step takes (%(default)s)")
     parser.add_argument("--lockstep", action="store_true", help="let the workers go round together")
     parser.add_argument("--file", help="what the reader reads, hold maps, or the shards are of")
     return parser.parse_args()
@@ -329,9 +358,7 @@ def main() -> None:
     pin(-(-start // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES, _HEADS if options.pin_heads else ())
     print("ready", f"{start:x}", f"{start + len(memory):x}", flush=True)
     if options.kind == "halves":
-        lockstep = Lockstep(2) if options.lockstep else None
-        nodes = (options.allocate_on, options.run_on)
-        touch_halves(memory, nodes, stays=options.stays, lockstep=lockstep)
+        touch_halves(memory, options, Lockstep(2) if options.lockstep else None)
         sys.stdin.read()
     obey(_work(memory, options), options)
 
@@ -343,6 +370,8 @@ def _work(memory: mmap.mmap, options: argparse.Namespace) -> Callable[[], None]:
         return wander(memory, options)
     if options.kind == "short-lived":
         return start_short_lived(options)
+    if options.kind == "steps":
+        return make_steps(memory, options)
     return lambda: touch(memory)
 
 

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from numad_py.kernel import Malformed
 from numad_py.model import Accesses, Job, Process, ProcessKey
 from numad_py.topology import Floats, Topology
 
@@ -25,6 +26,7 @@ WATCH_S: Final = 10.0
 EVERY_S: Final = 600.0
 CORE_SHARE: Final = 0.1
 ELSEWHERE_SHARE: Final = 0.1  # of a job's CPU time on other nodes than its most used: then it runs on several
+MOST_PROBLEMS: Final = 20
 LEAST_CPU_S: Final = 1.0  # that is to be seen of a job before it is judged
 
 
@@ -111,14 +113,18 @@ class Investigations:
                 if source.start(processes):
                     self._wait(source)
                     return Found(source.collect(), source.cost_s)
-            except (
-                OSError
-            ) as error:  # of a process, a cgroup, or a file that is gone: the next job may do better
-                self._problems[f"an investigation ended early: {error}"] = None
+            except (OSError, Malformed) as error:  # of what is gone, or changes: the next job may do better
+                self._note(f"an investigation ended early: {error}")
             finally:
                 source.stop()
-                self._problems.update(dict.fromkeys(source.problems))
+                self._note(*source.problems)
         return NOTHING
+
+    def _note(self, *problems: str) -> None:
+        """Remember the last few problems: they may name processes, of which there is no end."""
+        self._problems.update(dict.fromkeys(problems))
+        for oldest in tuple(self._problems)[:-MOST_PROBLEMS]:
+            del self._problems[oldest]
 
     def _wait(self, source: Source) -> None:
         until_s = time.monotonic() + self._watch_s

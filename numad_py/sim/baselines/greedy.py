@@ -20,14 +20,14 @@ from numad_py.model import MovePages, Plan, Process, ProcessKey, Reason, Snapsho
 from numad_py.sim.baselines.baseline import Baseline
 from numad_py.sim.baselines.pieces import Used, look
 from numad_py.sim.cost import Prices
-from numad_py.topology import Floats, Ints, Topology
+from numad_py.topology import Columns, Floats, Ints, Topology
 
 HORIZON_S: Final = 10.0
 BUDGET_BYTES: Final = 1 << 30  # of one look
 
 
 @dataclass(frozen=True, eq=False)
-class _Offers:
+class _Offers(Columns):
     """Pages that would pay for moving, as columns: whose, of which VMA, from and to which node.
 
     ``gain_ns`` is for each byte what is saved over the horizon, less what moving takes.
@@ -40,13 +40,6 @@ class _Offers:
     page_bytes: Ints
     bytes_: Ints
     gain_ns: Floats
-
-    def take(self, rows: Ints) -> "_Offers":
-        """Give the chosen ones, in that order."""
-        return _Offers(*(getattr(self, name)[rows] for name in _COLUMNS))
-
-
-_COLUMNS: Final = tuple(_Offers.__dataclass_fields__)
 
 
 class Greedy(Baseline):
@@ -80,7 +73,7 @@ class Greedy(Baseline):
             self._of_process(index, process, float(per_s[index]), snapshot.topology)
             for index, process in enumerate(snapshot.processes)
         ]
-        return _Offers(*(np.concatenate([getattr(one, name) for one in each]) for name in _COLUMNS))
+        return _Offers.joined(each)
 
     def _of_process(self, index: int, process: Process, accesses_per_s: float, on: Topology) -> _Offers:
         regions, uses = process.regions, self._used[process.key].uses
@@ -123,8 +116,7 @@ def _may_hold(process: Process, on: Topology) -> np.ndarray:
 def _affordable(offers: _Offers, snapshot: Snapshot, budget_bytes: int) -> Ints:
     """Give the bytes of each offer that find room, and are within the budget, in whole pages."""
     memory = snapshot.memory
-    clean_bytes = np.maximum(memory.inactive_file_bytes - memory.dirty_bytes, 0)
-    room_bytes = np.maximum(memory.free_bytes - memory.high_watermark_bytes + clean_bytes, 0)
+    room_bytes = np.maximum(memory.free_bytes - memory.high_watermark_bytes + memory.clean_bytes, 0)
     wanted = offers.bytes_.copy()
     for node, room in enumerate(room_bytes.tolist()):
         there = offers.target == node

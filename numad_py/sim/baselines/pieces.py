@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from numad_py.model import Accesses, MovePages, Process, Reason, Regions, ThreadGroup
-from numad_py.sim.placement import overlaps
+from numad_py.ranges import overlaps
 from numad_py.topology import Addresses, Floats, Ints, Topology
 
 

@@ -2,6 +2,7 @@
 
 """The actuator answers every move, refuses what it may not do, and is back by its deadline."""
 
+import errno
 import mmap
 import os
 import subprocess
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from numad_py.act import actuator
 from numad_py.act.actuator import NICE, LiveActuator
+from numad_py.act.gate import Gate
 from numad_py.act.pages import Sizes
 from numad_py.act.transfer import Transfer
-from numad_py.kernel import proc_stat, proc_status
+from numad_py.kernel import Malformed, migration, placement, proc_stat, proc_status
 from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason
+from numad_py.rhythm import Rhythm
 from numad_py.workers import Workers
 
 ROOT = Path(__file__).parents[3]
@@ -25,6 +29,7 @@ BASE = mmap.PAGESIZE
 PAGES = 64
 US = ProcessKey(os.getpid(), proc_stat.read(os.getpid()).start_ticks)
 ALLOWED = proc_status.read(os.getpid()).nodes_allowed
+AWAY = max(ALLOWED) + 1
 
 ASK_WITHOUT_RIGHTS = """
 import os, sys
@@ -39,21 +44,38 @@ print(outcome.ending.value, outcome.detail, sep=": ")
 """
 
 
-def answered(start, end, *, process=US, target=ALLOWED[0], deadline_s=0.5):
-    """Give what becomes of the wish to bring one range to a node."""
-    wish = MovePages(
+def wished(start, end, *, process=US, target=ALLOWED[0], sources=ALLOWED, among=()):
+    """Give the wish to bring one range to a node."""
+    return MovePages(
         process,
         np.array([start], np.uint64),
         np.array([end], np.uint64),
         np.array([BASE], np.int64),
-        ALLOWED,
+        sources,
         (target,),
         end - start,
         Reason.MEMORY_FOLLOWS_CPU,
+        among=among,
     )
-    actuator = LiveActuator(Workers(), Sizes(BASE, 0), deadline_s=deadline_s)
-    (outcome,) = actuator.move(Plan((wish,)))
+
+
+def answered(
+    start, end, *, process=US, target=ALLOWED[0], deadline_s=0.5, gate=None, sources=ALLOWED, among=()
+):
+    """Give what becomes of the wish to bring one range to a node."""
+    wish = wished(start, end, process=process, target=target, sources=sources, among=among)
+    live = LiveActuator(Workers(), Sizes(BASE, 0), gate, deadline_s=deadline_s)
+    (outcome,) = live.move(Plan((wish,)))
     return outcome
+
+
+def test_nothing_is_tried_while_the_gate_is_closed():
+    gate = Gate()
+    gate.close("operator", "paused")
+
+    outcome = answered(0, BASE, process=ProcessKey(os.getpid(), 1), gate=gate)
+
+    assert outcome.ending is Ending.DRY_RUN
 
 
 @pytest.fixture
@@ -95,12 +117,10 @@ def test_another_process_with_the_same_pid_is_not_touched(memory):
 
 
 def test_a_target_outside_the_cpuset_is_refused_before_anything_is_asked(memory):
-    outside = max(ALLOWED) + 1
-
-    outcome = answered(memory, memory + BASE, target=outside)
+    outcome = answered(memory, memory + BASE, target=AWAY)
 
     assert (outcome.ending, outcome.call_s) == (Ending.REFUSED, ())
-    assert outcome.detail == f"node {outside} is outside the cpuset of the process"
+    assert outcome.detail == f"node {AWAY} is outside the cpuset of the process"
 
 
 def test_another_users_process_is_refused_without_the_right_to_it():
@@ -142,3 +162,85 @@ def test_moves_are_carried_out_where_others_seldom_preempt_and_nothing_else_is(m
 
     assert set(priorities) == {NICE}
     assert os.getpriority(os.PRIO_PROCESS, 0) == ours
+
+
+def test_a_machine_without_a_descriptor_left_is_a_reason_to_refuse_and_no_end(memory, monkeypatch):
+    def none_left(_pid):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+
+    outcome = answered(memory, memory + BASE)
+
+    assert (outcome.ending, outcome.detail) == (Ending.REFUSED, "[Errno 24] Too many open files")
+
+
+def test_a_counter_that_makes_no_sense_is_a_reason_to_refuse_and_no_end(memory, monkeypatch):
+    def garbled(_transfer, *_chunk):
+        raise Malformed("vmstat: pswpout is b'x'")
+
+    monkeypatch.setattr(Transfer, "by_pages", garbled)
+
+    outcome = answered(memory, memory + BASE)
+
+    assert (outcome.ending, outcome.detail) == (Ending.REFUSED, "vmstat: pswpout is b'x'")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Give, by call of move_pages, whether it was for all who map the pages; none arrives anywhere."""
+    for_all = []
+
+    def refused(_pid, addresses, _target, **how):
+        for_all.append(how["for_all"])
+        return len(addresses), np.full(len(addresses), -errno.EACCES, np.int32)
+
+    monkeypatch.setattr(migration, "move_pages", refused)
+    monkeypatch.setattr(placement, "nodes_of", lambda _, addresses: np.full(len(addresses), AWAY, np.int32))
+    return for_all
+
+
+@pytest.mark.parametrize(
+    ("rights", "found", "for_all", "detail"),
+    [
+        ({"CAP_SYS_NICE"}, [""], True, ""),
+        ({"CAP_SYS_NICE"}, ["process 7 (cat), which is not of the job, maps it too"], False, "process 7"),
+        ({"CAP_SYS_NICE"}, Malformed("nonsense"), False, "who else maps it cannot be told: nonsense"),
+        ({"CAP_SYS_NICE"}, PermissionError("not yours"), False, "who else maps it cannot be told: not yours"),
+        (set(), [""], False, "CAP_SYS_NICE is missing"),
+    ],
+)
+def test_pages_move_for_all_only_by_right_and_where_no_stranger_has_them(
+    memory, asked, monkeypatch, rights, found, for_all, detail
+):
+    def strangers(_moves, _root):
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(actuator, "strangers", strangers)
+    monkeypatch.setattr(actuator.capabilities, "effective", lambda: rights)
+
+    outcome = answered(memory, memory + PAGES * BASE, sources=(AWAY,), among=(US,))
+
+    assert set(asked) == {for_all}
+    assert outcome.detail.startswith(detail)
+    assert bool(outcome.detail) == bool(detail)
+
+
+def test_moves_wait_for_the_steps_of_whoever_has_the_pages_and_are_answered_in_order(
+    memory, asked, monkeypatch
+):
+    stepping = ProcessKey(os.getppid(), 1)
+    monkeypatch.setattr(actuator, "strangers", lambda moves, _: [""] * len(moves))
+    monkeypatch.setattr(actuator.capabilities, "effective", lambda: {"CAP_SYS_NICE"})
+    in_a_step = Rhythm(period_s=3600.0, slack_s=1.0, ended_s=time.monotonic() - 10)
+    live = LiveActuator(Workers(), Sizes(BASE, 0), deadline_s=60.0, rhythm={stepping.pid: in_a_step}.get)
+    shared, alone = (
+        wished(memory, memory + PAGES * BASE, sources=(AWAY,), among=among) for among in ((US, stepping), ())
+    )
+
+    waited, moved = live.move(Plan((shared, alone)))
+
+    assert (waited.ending, waited.detail, waited.call_s) == (Ending.DEADLINE, "no step ended in time", ())
+    assert (moved.ending, moved.detail, bool(moved.call_s)) == (Ending.DONE, "", True)

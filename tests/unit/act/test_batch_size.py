@@ -34,9 +34,16 @@ def test_it_grows_by_half_while_calls_are_quick():
     assert learned([0.0001] * 3, HUGE) == [2, 4, 7]
 
 
-def test_it_shrinks_to_half_when_a_call_was_long_and_never_below_the_first():
-    assert learned([0.0001] * 6 + [1.0, 1.0, 1.0, 1.0])[5:] == [746, 373, 186, 93, 64]
+def test_it_shrinks_at_once_when_a_call_was_long_and_never_below_the_first():
+    assert learned([0.0001] * 6 + [0.04, 10.0])[5:] == [746, 149, 64]
     assert learned([10.0, 10.0], HUGE) == [1, 1]
+
+
+def test_a_slow_call_is_remembered_beyond_the_quick_ones_that_follow():
+    sizes = learned([0.0001] * 6 + [1.0] + [0.0001] * 100)
+
+    assert sizes[6:30] == [64] * 24
+    assert sizes[-1] > 746
 
 
 def test_page_sizes_are_learnt_apart():
@@ -83,4 +90,4 @@ def test_no_call_however_quick_or_long_brings_it_out_of_bounds(calls, page_bytes
     sizes = [least, *learned(calls, page_bytes)]
 
     for before, after in pairwise(sizes):
-        assert max(before / 2 - 1, least) <= after <= before * 1.5 + 2
+        assert least <= after <= before * 1.5 + 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from numad_py.act import pages
 from numad_py.act.pages import Sizes, misplaced
-from numad_py.kernel import node_sysfs, proc_stat
+from numad_py.kernel import hugepages, node_sysfs, proc_stat
 from numad_py.kernel.identity import OpenProcess
 from numad_py.model import ProcessKey
 
@@ -105,6 +105,47 @@ def test_ranges_are_unrolled_to_every_page_ascending(gaps_and_lengths):
         page for low, high in zip(start, end, strict=True) for page in range(int(low), int(high), 4096)
     ]
     assert unrolled.tolist() == expected
+
+
+@given(st.lists(st.integers(0, 40), min_size=3, unique=True).map(sorted))
+def test_a_huge_page_in_which_ranges_meet_belongs_to_the_one_that_has_most_of_it(borders):
+    edges = addresses(*borders)
+
+    ends = pages._nearest(edges, SMALL.huge_bytes)  # noqa: SLF001 - by hand, since a kernel gives no such pages at will
+
+    assert (ends % SMALL.huge_bytes == 0).all()
+    assert (np.maximum(ends, edges) - np.minimum(ends, edges) <= SMALL.huge_bytes // 2).all()
+    assert (np.diff(ends.astype(np.int64)) >= 0).all()
+
+
+def test_each_huge_page_of_ours_is_in_one_of_two_ranges_that_meet_within_one():
+    huge_bytes = hugepages.pmd_bytes()
+    if not huge_bytes:
+        pytest.skip("a kernel without huge pages")
+    with (
+        mmap.mmap(-1, 6 * huge_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as mapped,
+        OpenProcess(ProcessKey(os.getpid(), proc_stat.read(os.getpid()).start_ticks)) as us,
+    ):
+        mapped.madvise(mmap.MADV_HUGEPAGE)
+        view = np.frombuffer(mapped, np.uint8)
+        first = (view.ctypes.data // huge_bytes + 1) * huge_bytes
+        mapped[::BASE] = bytes(6 * huge_bytes // BASE)
+        border, end = first + 5 * huge_bytes // 4, first + 4 * huge_bytes
+        sizes = Sizes(BASE, huge_bytes)
+
+        found = [
+            [each for each in pages._present((*ends, BASE), sizes, us.pagemap) if each[1] > BASE]  # noqa: SLF001
+            for ends in ((first, border), (border, end))
+        ]
+        del view
+
+    if us.pagemap is None or not found[0]:
+        pytest.skip("no PAGEMAP_SCAN, or no huge pages here")
+    heads = [[(address.tolist(), size) for address, size in each] for each in found]
+    assert heads == [
+        [([first], huge_bytes)],
+        [([first + huge_bytes * each for each in (1, 2, 3)], huge_bytes)],
+    ]
 
 
 @given(st.sets(st.integers(0, 40)))

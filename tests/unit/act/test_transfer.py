@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numad_py.act.batch_size import BatchSize
+from numad_py.act.gate import Gate
+from numad_py.act.pace import Pace
 from numad_py.act.pages import Sizes
 from numad_py.act.reclaim import Reclaim
 from numad_py.act.transfer import CHUNK_BYTES, THREADS, Transfer, cut
 from numad_py.kernel import node_sysfs, proc_stat
-from numad_py.kernel.identity import OpenProcess
+from numad_py.kernel.identity import OpenProcess, Still
 from numad_py.model import Ending, MovePages, ProcessKey, Reason
+from numad_py.rhythm import Rhythm
 from tests.fake_root import FakeRoot
 
 BASE = mmap.PAGESIZE
@@ -68,10 +71,11 @@ def wish(key, start, end, limit_bytes=1 << 30, *, whole=False):
     )
 
 
-def transfer(process, start, end, fake, *, limit_bytes=1 << 30, deadline_s=None, whole=False):
+def transfer(process, start, end, fake, gate=None, *, limit_bytes=1 << 30, deadline_s=None, whole=False):
     move = wish(process.key, start, end, limit_bytes, whole=whole)
     deadline_s = time.monotonic() + 10 if deadline_s is None else deadline_s
-    return Transfer(move, process, Sizes(BASE, 0), BatchSize(BASE), Reclaim(fake.root), deadline_s=deadline_s)
+    limits = BatchSize(BASE), Reclaim(fake.root), gate
+    return Transfer(move, process, Sizes(BASE, 0), *limits, pace=Pace(deadline_s))
 
 
 def test_when_time_is_up_no_call_is_made_and_what_is_left_begins_where_it_began(process, memory, fake):
@@ -92,6 +96,17 @@ def test_with_fewer_bytes_allowed_than_a_page_the_limit_is_reached_at_once(proce
     assert (outcome.ending, outcome.moved_bytes, outcome.call_s) == (Ending.LIMIT, 0, ())
 
 
+def test_a_gate_closed_meanwhile_ends_it_before_another_call(process, memory, fake):
+    gate = Gate()
+    told = transfer(process, memory, memory + PAGES * BASE, fake, gate)
+    gate.close("operator", "paused")
+
+    told.by_pages(0)
+    outcome = told.outcome(0.0)
+
+    assert (outcome.ending, outcome.detail, outcome.call_s) == (Ending.DEADLINE, "told to stop", ())
+
+
 def test_swapping_ends_it_before_another_call(process, memory, fake):
     hurting = transfer(process, memory, memory + PAGES * BASE, fake)
     fake.vmstat(pswpout=1)
@@ -105,9 +120,7 @@ def test_swapping_ends_it_before_another_call(process, memory, fake):
 def test_a_node_that_does_not_exist_is_the_kernels_refusal(process, memory, fake):
     wrong = transfer(process, memory, memory + PAGES * BASE, fake)
 
-    with pytest.raises(OSError, match="move_pages") as refused:
-        wrong.by_pages(0)
-    wrong.end_by(refused.value)
+    wrong.by_pages(0)
 
     assert wrong.outcome(0.0).ending is Ending.REFUSED
     assert "No such device" in wrong.outcome(0.0).detail
@@ -120,6 +133,49 @@ def test_the_first_reason_to_end_stands(process, memory, fake):
     ended.end_by(ProcessLookupError(3, "second"))
 
     assert (ended.outcome(0.0).ending, ended.outcome(0.0).detail) == (Ending.STUCK, "first")
+
+
+def in_steps(process, memory, fake, rhythm, deadline_s=10.0):
+    """Give a transfer of memory of a process that makes steps."""
+    pace = Pace(time.monotonic() + deadline_s, rhythm, time.monotonic())
+    limits = BatchSize(BASE), Reclaim(fake.root)
+    return Transfer(
+        wish(process.key, memory, memory + PAGES * BASE), process, Sizes(BASE, 0), *limits, pace=pace
+    )
+
+
+def test_where_no_step_ends_in_time_it_ends_at_once_without_a_call(process, memory, fake):
+    waiting = in_steps(process, memory, fake, lambda: Rhythm(3600.0, 1.0, time.monotonic() - 2))
+
+    waiting.by_pages(0)
+
+    assert waiting.outcome(0.0).ending is Ending.DEADLINE
+    assert waiting.outcome(0.0).call_s == ()
+
+
+def ends_soon(asked):
+    """Give a rhythm of which a step ends when it was asked for so often."""
+    left = iter(range(asked))
+    return lambda: Rhythm(3.0, 1.0, time.monotonic() - (2 if next(left, None) is not None else 0))
+
+
+def test_a_call_waits_until_the_step_has_ended(process, memory, fake):
+    waiting = in_steps(process, memory, fake, ends_soon(3))
+
+    waiting.by_pages(0)
+
+    assert "No such device" in waiting.outcome(0.0).detail  # which the kernel says of a call
+
+
+def test_a_process_that_execs_while_it_is_waited_for_is_not_touched(process, memory, fake, monkeypatch):
+    waiting = in_steps(process, memory, fake, ends_soon(3))
+    stills = iter([Still.SAME])
+    monkeypatch.setattr(OpenProcess, "still", lambda _: next(stills, Still.EXECED))
+
+    waiting.by_pages(0)
+
+    assert waiting.outcome(0.0).ending is Ending.UNKNOWN
+    assert waiting.outcome(0.0).call_s == ()
 
 
 @given(st.integers(0, 1 << 20), st.integers(1, 1 << 17))

@@ -68,23 +68,23 @@ def test_counters_can_be_read_around_a_chase_in_its_own_thread(chase):
 @pytest.mark.skipif(not CPUS[1:], reason="needs two CPUs")
 @pytest.mark.parametrize("pause", [0, 100])
 def test_a_loaded_chase_ends_with_its_load(chase, pause):
-    stream = np.ones(loops.BLOCK_WORDS * 10, np.uint64)
+    stream, others = np.ones(loops.BLOCK_WORDS * 10, np.uint64), threading.active_count()
 
     load = latency.loaded(CPUS[0], chase, {CPUS[1]: stream}, pause, TINY)
 
     assert load.gb_per_s > 0
     assert load.latency_ns.median > 0
-    assert threading.active_count() == 1
+    assert threading.active_count() <= others
 
 
 @pytest.mark.skipif(not CPUS[1:], reason="needs two CPUs")
 def test_a_chase_that_fails_ends_its_load_too(chase):
-    stream = np.ones(loops.BLOCK_WORDS, np.uint64)
+    stream, others = np.ones(loops.BLOCK_WORDS, np.uint64), threading.active_count()
 
     with pytest.raises(ZeroDivisionError):
         latency.loaded(CPUS[0], chase, {CPUS[1]: stream}, 0, Effort(repetitions=1, steps=0, window_s=0))
 
-    assert threading.active_count() == 1
+    assert threading.active_count() <= others
 
 
 def test_words_are_shared_out_in_whole_lines_and_none_is_left():

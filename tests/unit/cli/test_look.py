@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from numad_py.cli.look import look, show
+from numad_py.daemon import config
 from tests.fake_root import FORBIDDEN, FakeRoot
 
 
@@ -61,6 +62,17 @@ def test_a_process_that_may_not_be_read_is_named_and_one_that_is_gone_is_not(fak
         "  threads by where they ran last: none",
         "  process 7 was not read: Permission denied",
     ]
+
+
+def test_a_process_that_a_users_label_does_not_cover_is_named(fake, capsys, monkeypatch, tmp_path):
+    (tmp_path / "numad.yaml").write_text("user_profiles: [default]\n")
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "numad.yaml")
+    fake.process(7)
+    os.chown(fake.job("train", pids=[7]), 1000, 1000)
+
+    lines = shown(fake, capsys)
+
+    assert lines[-1] == "  process 7 was not read: it belongs to uid 0, and uid 1000 labelled the job"
 
 
 def test_a_machine_without_labels_or_daemon_says_so(fake, capsys):

@@ -18,12 +18,26 @@ from numad_py.daemon.service import NoCgroupError
 from numad_py.profile import ProfileError
 from numad_py.trace import AnotherTopology, TraceError
 
-VERBS = ("look", "doctor", "daemon", "record", "simulate", "calibrate", "demo")
+VERBS = (
+    "look",
+    "doctor",
+    "label",
+    "daemon",
+    "status",
+    "pause",
+    "resume",
+    "record",
+    "simulate",
+    "calibrate",
+    "demo",
+)
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch, capsys, tmp_path):
     """Give a function that runs a command line and gives exit status, stdout and stderr."""
+    for folder in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY"):  # not those of a daemon that runs here
+        monkeypatch.setenv(folder, str(tmp_path))
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["numad-py", *map(str, arguments)])
@@ -96,7 +110,7 @@ def test_what_a_user_can_mend_is_one_sentence(run, monkeypatch, error, sentence)
     def fails(**_):
         raise error
 
-    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(cli, "application", lambda _: fails)
 
     assert refusal(run()) == sentence
 
@@ -105,7 +119,7 @@ def test_what_is_our_own_mistake_is_not_hidden(run, monkeypatch):
     def fails(**_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(cli, "application", lambda _: fails)
 
     with pytest.raises(ZeroDivisionError):
         run()
@@ -126,7 +140,10 @@ def test_a_trace_that_is_there_is_never_overwritten(run, tmp_path, verb):
     "verb", [["daemon", "--trace"], ["daemon", "--trace-ring", "1M", "--trace"], ["record"]]
 )
 def test_a_trace_in_a_folder_that_is_not_there_is_told(run, tmp_path, verb):
-    assert "none: No such file" in refusal(run(*verb, tmp_path / "none" / "a.jsonl")).replace("/a.jsonl", "")
+    told = refusal(run(*verb, tmp_path / "none" / "a.jsonl"))
+
+    assert told.startswith(str(tmp_path / "none"))
+    assert told.endswith("No such file or directory")
 
 
 def test_a_machine_file_that_is_there_is_never_overwritten_unasked(run, tmp_path):
@@ -145,6 +162,24 @@ def test_a_ring_without_a_trace_is_told(run, tmp_path):
     sentence = refusal(run("daemon", "--config", tmp_path / "numad.yaml", "--trace-ring", "64M"))
 
     assert sentence.startswith("command line: trace_ring_mb: there is no trace")
+
+
+@pytest.mark.parametrize(
+    "words", [["/a"], ["/a", "off", "--clear"], ["--clear"], ["/a", "--json"], ["/a", "off", "--json"]]
+)
+def test_half_a_word_about_a_label_is_a_mistake_in_the_command(run, words):
+    status, _, err = run("label", *words)
+
+    assert status == 2
+    assert "say CGROUP PROFILE, or CGROUP --clear, or neither" in err
+
+
+def test_a_profile_that_no_label_may_name_is_told(run, tmp_path):
+    (tmp_path / "numad.yaml").write_text("profiles: [hold]\n")
+
+    sentence = refusal(run("label", "--config", tmp_path / "numad.yaml", "/a", "default"))
+
+    assert sentence == "'default': the profile default is not among those allowed"
 
 
 def test_a_size_that_is_none_is_a_mistake_in_the_command(run):
@@ -173,7 +208,7 @@ def test_the_configuration_is_shown_with_its_origins_and_nothing_is_started(run,
         ["mode:", "act", "#", str(path)],
         ["period_s:", "1.0", "#", "default"],
     ]
-    assert out.splitlines()[3].split() == ["trace:", "/a.jsonl", "#", "command", "line"]
+    assert out.splitlines()[6].split() == ["trace:", "/a.jsonl", "#", "command", "line"]
 
 
 @pytest.mark.parametrize(

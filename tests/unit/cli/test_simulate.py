@@ -151,7 +151,7 @@ def test_a_kernel_that_is_no_version_is_a_mistake_in_the_command(tmp_path):
 
 
 def test_a_shorter_deadline_moves_more_slowly(tmp_path):
-    path = short(tmp_path / "a.jsonl", count=5)
+    path = short(tmp_path / "a.jsonl", count=7)
 
     (slow,), (quick,) = figures(path, "--deadline", 0.01), figures(path)
 

@@ -104,7 +104,7 @@ def test_ctrl_c_ends_every_process_with_one_sentence_and_the_sweep_goes_on_from_
     running, others = sweeping(into)
 
     os.killpg(running.pid, signal.SIGINT)
-    shown, said = running.communicate()
+    shown, said = running.communicate(timeout=120)
 
     assert (running.returncode, shown) == (130, "")
     assert said == (

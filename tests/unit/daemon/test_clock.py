@@ -66,6 +66,39 @@ def test_a_turn_that_took_too_long_is_followed_by_one_at_once_and_then_by_whole_
     assert min(waited_s[1:]) > PERIOD_S / 2
 
 
+def test_a_turn_that_was_woken_is_followed_by_a_whole_period_and_no_more():
+    clock = LiveClock()
+    clock.wait(PERIOD_S)
+    clock.wake()
+
+    waited_s = [timed(clock)[1] for _ in range(3)]
+
+    assert waited_s[0] < PERIOD_S / 2
+    assert all(PERIOD_S / 2 < each_s < 1.5 * PERIOD_S for each_s in waited_s[1:])
+
+
+def test_what_is_asked_for_meanwhile_is_done_and_brings_no_turn_sooner():
+    clock, done = LiveClock(), []
+    clock.wait(PERIOD_S)
+    for number in range(3):
+        clock.meanwhile(lambda number=number: done.append(number))
+
+    _, waited_s = timed(clock)
+
+    assert done == [0, 1, 2]
+    assert waited_s > PERIOD_S / 2
+
+
+def test_turns_that_are_always_late_do_what_is_asked_for_too():
+    clock, done = LiveClock(), []
+    clock.wait(0.0)
+    clock.meanwhile(lambda: done.append(1))
+
+    clock.wait(0.0)
+
+    assert done == [1]
+
+
 def test_a_stop_ends_a_wait_under_way_and_every_later_one():
     clock = LiveClock()
     clock.wait(60)

@@ -61,7 +61,7 @@ def test_conf_d_wins_over_the_file_by_name_and_the_command_line_over_all(written
 
     origins = config.read(path, {"trace": "/d"})
 
-    assert origins.config == Config(Mode.ACT, 3.0, ("hold",), "/d")
+    assert origins.config == Config(Mode.ACT, 3.0, ("hold",), trace="/d")
     conf_d = path.parent / "conf.d"
     assert origins.of == {
         "mode": str(path),
@@ -81,6 +81,9 @@ def test_every_key_is_shown_with_its_value_and_origin(written):
         ("mode: observe", "default"),
         ("period_s: 2.0", str(path)),
         ("profiles: [default, hold, interleave]", "default"),
+        ("user_profiles: []", "default"),
+        ("labels: {}", "default"),
+        ("deny: []", "default"),
         ("trace: /x.jsonl", "command line"),
         ("trace_ring_mb: 64", "command line"),
         ("budget_core_share: 0.01", "default"),
@@ -89,11 +92,20 @@ def test_every_key_is_shown_with_its_value_and_origin(written):
         ("assume_default_mempolicy: false", "default"),
         ("investigate: true", "default"),
         ("machine: null", "default"),
+        ("metrics_textfile: metrics.prom", "default"),
+        ("metrics_period_s: 15.0", "default"),
     ]
 
 
 def test_what_is_shown_is_itself_a_configuration(written):
-    origins = config.read(written("mode: act\nprofiles: [hold]\n"), {})
+    said = r"""
+mode: act
+profiles: [hold]
+user_profiles: [hold]
+labels: {"/slurm/uid_*/job_[0-9]*": hold, '/dev\x2dhuge "a"': hold}
+deny: [/init.scope, "/**/kubepods-pod1.slice", "/7"]
+"""
+    origins = config.read(written(said), {})
 
     again = config.read(written("\n".join(origins.lines())), {})
 
@@ -109,7 +121,7 @@ def test_what_is_shown_is_itself_a_configuration(written):
         ("period_s: fast\n", "period_s: found 'fast', allowed is a number"),
         (
             "period: 1\n",
-            "found the unknown key 'period', allowed is mode, period_s, profiles, trace, trace_ring_mb",
+            "found the unknown key 'period', allowed is mode, period_s, profiles, user_profiles, labels, deny",
         ),
         ("profiles: default\n", "profiles: found 'default', allowed is a list"),
         (
@@ -117,10 +129,21 @@ def test_what_is_shown_is_itself_a_configuration(written):
             "profiles: found 'nonsense', allowed is default, hold, interleave",
         ),
         ("profiles: [/etc/passwd]\n", "profiles: found '/etc/passwd', allowed is default"),
+        (
+            "user_profiles: [bold]\n",
+            "user_profiles: found 'bold', allowed is one of profiles: default, hold, interleave",
+        ),
+        ("labels: {/a: bold}\n", "labels: /a: found 'bold', allowed is one of profiles: default"),
+        ("labels: [/a]\n", "labels: found a list, allowed is a mapping"),
+        ("labels: {a: hold}\n", "labels: found a mapping; a: a pattern is a path from the mount on"),
+        ("deny: [/a**]\n", "deny: found a list; /a**: ** stands for whole components"),
         ("trace: 7\n", "trace: found 7, allowed is"),
         ("trace_ring_mb: 0\n", "trace_ring_mb: found 0; at least 1"),
         ("trace_ring_mb: 64\n", "trace_ring_mb: there is no trace to keep the last of"),
+        ("trace: /x.jsonl\n", "trace: give trace_ring_mb, too"),
         ("first_walk_ms: 501\n", "first_walk_ms: found 501; allowed is 0 to 500"),
+        ("metrics_textfile: /x.txt\n", "found '/x.txt'; node_exporter reads only names that end in .prom"),
+        ("metrics_period_s: 0.5\n", "metrics_period_s: found 0.5; allowed is 1 to 3600"),
         ("mode: [act\n", "line 2 is not YAML"),
         ("- act\n", "found a list, allowed is a mapping"),
     ],

@@ -2,15 +2,28 @@
 
 """The log says what moved, from where, to where, why and in how long; and repeats no surprise for a minute."""
 
+import errno
 import io
 import logging
+from dataclasses import replace
 
 import pytest
 import structlog
 
 from numad_py.daemon import log
-from numad_py.daemon.log import TickLog
-from numad_py.model import Ending, Held, Outcome, ProcessKey, Refusal, Skipped
+from numad_py.daemon.log import MOST_ALIKE, TickLog
+from numad_py.model import (
+    Ending,
+    Held,
+    Judged,
+    MoveTasks,
+    Outcome,
+    ProcessKey,
+    Reason,
+    Refusal,
+    Skipped,
+    Verdict,
+)
 from tests.builders import MIB, move, process, tick
 
 JOB = process(1000, pages={0: 900}, comm="python3")
@@ -46,9 +59,37 @@ def test_a_move_is_one_line_that_says_what_from_where_to_where_why_and_in_how_lo
 
     (line,) = told(stream)
     assert line == (
-        "level=info event=moved pid=1000 comm=python3 job=/train.slice/job source=0 target=1 "
+        "level=info event=moved pid=1000 comm=python3 job=/train.slice/job policy=default source=0 target=1 "
         "reason=memory-follows-cpu mb=3.0 took_ms=21.3 longest_call_ms=11.9 ending=limit failed=EBUSY:2"
     )
+
+
+def test_the_figures_that_decided_a_move_are_told_rounded(stream):
+    wish = replace(move(JOB), figures={"remote_share": 0.98765, "looks": 2.0, "saving_ns_per_s": 123456.7})
+
+    TickLog().tick(tick(processes=[JOB], moves=[wish], outcomes=[Outcome(Ending.DONE, MIB)]))
+
+    (line,) = told(stream)
+    assert line.endswith("ending=done remote_share=0.988 looks=2 saving_ns_per_s=123457")
+
+
+def test_no_figure_stands_for_a_word_of_the_line(stream):
+    wish = replace(move(JOB), figures={"pid": 1.0})
+
+    TickLog().tick(tick(processes=[JOB], moves=[wish], outcomes=[Outcome(Ending.DONE, MIB)]))
+
+    (line,) = told(stream)
+    assert line.count("pid=") == line.count("pid=1000 ") == 1
+
+
+def test_what_is_held_back_is_told_with_its_figures_and_these_do_not_make_it_new(stream):
+    log_ = TickLog()
+
+    for wait_s in (20.0, 15.0):
+        log_.tick(turn(held=[Held(JOB.key, MIB, Refusal.BACKOFF, {"wait_s": wait_s})]))
+
+    (line,) = told(stream)
+    assert line.endswith('why="backing off after failures" mb=1.0 wait_s=20')
 
 
 def test_every_move_is_told(stream):
@@ -80,6 +121,39 @@ def test_observing_says_what_would_move(stream):
     (line,) = told(stream)
     assert line.startswith('level=info event="would move" pid=1000')
     assert line.endswith("source=0 target=1 reason=memory-follows-cpu mb=3.0")
+
+
+def task_turn(outcome, **others):
+    """Give a tick with one move of tasks, and what became of it."""
+    wish = MoveTasks(JOB.key, (0, 1), Reason.TASKS_FOLLOW_MEMORY)
+    return tick(processes=[JOB], task_moves=[wish], task_outcomes=[outcome], **others)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (
+            Outcome(Ending.DONE, took_s=0.0021, moved_threads=20, failed={"bound": 1}),
+            ['level=info event="tasks moved"', "threads=20 took_ms=2.1 ending=done failed=bound:1"],
+        ),
+        (
+            Outcome(Ending.REFUSED, detail="a sched_ext scheduler is loaded"),
+            ['level=warning event="tasks not moved"', 'detail="a sched_ext scheduler is loaded"'],
+        ),
+        (Outcome(Ending.DRY_RUN), ['level=info event="would move tasks"', "target=0,1"]),
+    ],
+)
+def test_a_move_of_tasks_is_one_line_too(stream, outcome, words):
+    TickLog().tick(task_turn(outcome))
+
+    (line,) = told(stream)
+    assert [word for word in words if word not in line] == []
+
+
+def test_tasks_that_are_where_they_should_be_are_not_worth_a_line(stream):
+    TickLog().tick(task_turn(Outcome(Ending.DONE, failed={"bound": 1})))
+
+    assert told(stream) == []
 
 
 SURPRISES = {
@@ -155,3 +229,65 @@ def test_in_the_foreground_a_line_begins_with_the_time_of_day(stream):
 
     assert stream.getvalue()[2:6:3] == "::"
     assert "label ignored" in stream.getvalue()
+
+
+def test_of_one_kind_no_more_than_a_hundred_are_told_in_a_minute_and_others_are(stream):
+    log_ = TickLog()
+
+    for job in range(10_000):
+        log_.surprise("label ignored", 0.0, job=f"/user/{job}")
+    log_.surprise("skipped", 0.0, pid=1)
+
+    lines = told(stream)
+    assert len(lines) == MOST_ALIKE + 2
+    assert lines[-2:] == [
+        'level=warning event="not told" of="label ignored" why="there were 100 within a minute"',
+        "level=warning event=skipped pid=1",
+    ]
+
+
+def test_a_minute_later_they_are_told_again(stream):
+    log_ = TickLog()
+    for job in range(MOST_ALIKE + 1):
+        log_.surprise("label ignored", 100.0, job=f"/user/{job}")
+    told(stream)
+
+    log_.tick(turn(time_s=161.0))
+    log_.surprise("label ignored", 161.0, job="/user/0")
+
+    assert told(stream) == ['level=warning event="label ignored" job=/user/0']
+
+
+def test_what_is_said_once_is_said_again_only_if_it_was_no_longer_so(stream):
+    log_ = TickLog()
+
+    for whys in (["a", "b"], ["b"], ["a", "b"]):
+        log_.once("not seen", whys)
+
+    assert [line[-1] for line in told(stream)] == ["a", "b", "a"]
+
+
+class Gone(io.StringIO):
+    """Whoever read this stream is gone."""
+
+    def write(self, text):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_lines_that_nobody_takes_are_lost_and_nothing_else():
+    log.configure(Gone(), foreground=False)
+
+    structlog.get_logger().info("started")
+
+    structlog.reset_defaults()
+
+
+def test_what_the_guard_found_is_told_with_its_figures(stream):
+    judged = Judged(1, Verdict.TAKEN_BACK, {"speed_change_share": -0.12345})
+
+    TickLog().tick(turn(judged=[judged]))
+
+    (line,) = told(stream)
+    assert line == (
+        'level=info event=judged job=/train.slice/job policy=default verdict="taken back" speed_change_share=-0.123'
+    )

@@ -3,22 +3,24 @@
 """The service wires sensor, profiles and actuator for one machine, and tells of labels that do not count."""
 
 import io
+from dataclasses import replace
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
-from numad_py import trace
+from numad_py import profiles
 from numad_py.daemon import log, service
 from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.service import NoCgroupError, Service
 from numad_py.model import Ending
 from numad_py.policies.hold import Hold
 from numad_py.profile import ProfileError
-from tests.builders import TWO_NODES, snapshot, topology
-from tests.builders import tick as tick_of
+from numad_py.rhythm import REPORTS
+from numad_py.sense.opt_in import Said
 from tests.fake_root import FakeRoot
+from tests.unit.daemon.others.programs import listening, wishing
 
-HEADER = trace.Header(TWO_NODES, "6.1.0", "5b0e", 1.7e9)
 QUICK = Config(period_s=0.1)
 
 
@@ -62,36 +64,128 @@ def test_an_unknown_profile_is_refused(fake):
         Service(Config(profiles=("nonsense",)), root=fake.root)
 
 
+def test_a_model_that_cannot_be_had_is_logged_and_nothing_ends(fake, monkeypatch, tmp_path):
+    monkeypatch.setattr(profiles, "find_model", lambda _: tmp_path / "model.json")
+
+    with capture_logs() as log:
+        Service(Config(profiles=("learned",)), root=fake.root)
+
+    assert [entry["note"] for entry in log if entry["event"] == "no model"] == [
+        "the rules of threshold decide"
+    ]
+
+
 @pytest.mark.parametrize(
-    ("mode", "dry_run", "nodes", "acts"),
+    ("mode", "nodes", "closed_by"),
     [
-        (Mode.ACT, False, 2, True),
-        (Mode.ACT, True, 2, False),
-        (Mode.OBSERVE, False, 2, False),
-        (Mode.ACT, False, 1, False),
+        (Mode.ACT, 2, {}),
+        (Mode.OBSERVE, 2, {"configuration": "mode: observe"}),
+        (Mode.ACT, 1, {"one node": "there is nothing to move"}),
     ],
 )
 def test_it_acts_only_where_it_was_told_to_and_there_is_somewhere_to_move_to(
-    tmp_path, mode, dry_run, nodes, acts
+    tmp_path, mode, nodes, closed_by
 ):
     fake = FakeRoot(tmp_path, nodes)
 
-    assert Service(Config(mode=mode), dry_run=dry_run, root=fake.root).acts == acts
+    assert Service(Config(mode=mode), root=fake.root).gate.closed_by == closed_by
+
+
+def test_a_gate_that_the_last_configuration_closed_is_opened_by_the_next(fake):
+    observing = Service(Config(mode=Mode.OBSERVE), root=fake.root)
+    observing.gate.close("operator", "paused")
+
+    acting = Service(Config(mode=Mode.ACT), after=observing, root=fake.root)
+
+    assert acting.gate.closed_by == {"operator": "paused"}
+
+
+def test_what_was_said_through_the_socket_holds_after_a_reload(fake):
+    first = Service(QUICK, root=fake.root)
+    said = {7: Said(1000, "hold")}
+    first.jobs.rules = replace(first.jobs.rules, said=said)
+
+    second = Service(replace(QUICK, deny=("/a",)), after=first, root=fake.root)
+
+    assert second.jobs.rules == replace(second.config.rules, said=said)
+
+
+def test_the_actuator_knows_the_steps_that_jobs_told_before_a_reload_too(fake, monkeypatch):
+    wired = []
+    monkeypatch.setattr(service, "LiveActuator", lambda *_, **knows: wired.append(knows["rhythm"]))
+    first = Service(QUICK, root=fake.root)
+    for step in range(REPORTS):
+        first.jobs.reported.hear(7, b"%d 0.04" % step, step * 0.25)
+
+    Service(QUICK, root=fake.root, after=first)
+
+    assert [rhythm(7).period_s for rhythm in wired] == [0.25, 0.25]
+
+
+def test_a_balloon_that_changed_a_nodes_size_is_no_other_topology_after_a_reload_and_a_new_cpu_is(fake):
+    first = Service(QUICK, root=fake.root)
+    (fake.root / "sys/devices/system/node/node0/meminfo").write_text(
+        (fake.root / "sys/devices/system/node/node0/meminfo").read_text().replace("1048576", "524288")
+    )
+
+    second = Service(QUICK, root=fake.root, after=first)
+    fake.write("sys/devices/system/node/node1/cpulist", "2\n")
+    third = Service(QUICK, root=fake.root, after=second)
+
+    assert second.topology is first.topology
+    assert third.topology.nodes[1].cpus == (2,)
+
+
+def test_what_was_told_before_a_reload_is_not_told_again(fake, stream):
+    first = Service(QUICK, root=fake.root)
+    next(first.ticks())
+    told = stream.getvalue()
+
+    second = Service(QUICK, after=first, root=fake.root)
+    next(second.ticks())
+
+    assert 'event="not seen"' in told
+    assert stream.getvalue() == told
 
 
 def test_a_late_bound_job_would_be_moved(fake, stream):
-    running = Service(QUICK, root=fake.root)
+    running = Service(replace(QUICK, period_s=0.1), root=fake.root)
     ticks = []
-    for second, tick in enumerate(running.ticks(), 1):
+    for tenth, tick in enumerate(running.ticks(), 1):
         ticks.append(tick)
-        fake.process(100, pages={0: 5000}, ticks={100: (2, 100 * second)})
+        fake.process(100, pages={0: 5000}, ticks={100: (2, 10 * tenth)})
         fake.job(pids=[100])
-        if tick.plan.moves or second == 20:
+        if tick.plan.moves or tenth == 20:
             running.clock.stop()
 
     (move,), (outcome,) = ticks[-1].plan.moves, ticks[-1].outcomes
     assert (move.sources, move.targets, outcome.ending) == ((0,), (1,), Ending.DRY_RUN)
-    assert 'event="would move" pid=100 comm=python3 job=/job source=0 target=1' in stream.getvalue()
+    assert (
+        'event="would move" pid=100 comm=python3 job=/job policy=default source=0 target=1'
+        in stream.getvalue()
+    )
+
+
+def test_the_program_of_a_job_whose_profile_names_one_is_asked_until_the_turns_end(
+    fake, stream, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(profiles, "PLACES", (tmp_path,))
+    monkeypatch.setattr(profiles, "LONGEST_DEADLINE_MS", 60_000)
+    (tmp_path / "mine.yaml").write_text(
+        f"policy: external\nparameters: {{socket: {tmp_path}/policy, deadline_ms: 30000}}\n"
+    )
+    fake.process(100, pages={0: 5000})
+    fake.job(pids=[100], label="mine")
+    wish = {"process": [100, 7], "targets": [1]}
+
+    with listening(tmp_path / "policy", wishing(wish)) as program:
+        running = Service(Config(period_s=0.1, profiles=("mine",)), root=fake.root)
+        first, *_, last = turns(running, 3)
+        assert program.ended.acquire(timeout=30)
+
+    told, (process,) = program.told[1], first.snapshot.processes
+    assert told["jobs"][0]["processes"][0]["key"] == [*process.key]
+    assert [each.targets for each in last.plan.moves] == [(1,)]
 
 
 def test_a_label_with_a_profile_that_is_not_allowed_is_told(fake, stream):
@@ -149,22 +243,3 @@ def test_the_run_goes_on_where_a_node_comes_on_line(fake, stream):
 
     assert tick.snapshot.topology.node_ids == (0, 1, 2)
     assert "nodes=0-2 cpus=0-5" in stream.getvalue()
-
-
-def test_a_trace_of_one_file_ends_where_nodes_come_or_go(tmp_path, stream):
-    with trace.Writer(tmp_path / "trace.jsonl", HEADER) as writer:
-        same = service.written(writer, tick_of(snapshot(1.0)))
-        after = service.written(same, tick_of(snapshot(2.0, on=topology(3))))
-        service.written(after, tick_of(snapshot(3.0)))
-
-    assert [each.snapshot.time_s for each in trace.read(tmp_path / "trace.jsonl")[1]] == [1.0]
-    assert "trace ended" in stream.getvalue()
-
-
-@pytest.mark.parametrize(("text", "balances"), [("0\n", False), ("1\n", True), ("2\n", True), (None, False)])
-def test_whether_the_kernel_moves_pages_too_is_read(tmp_path, text, balances):
-    if text is not None:
-        (tmp_path / "proc/sys/kernel").mkdir(parents=True)
-        (tmp_path / "proc/sys/kernel/numa_balancing").write_text(text)
-
-    assert service.kernel_balances(tmp_path) == balances

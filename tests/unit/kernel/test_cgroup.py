@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Labels make jobs of subtrees: the nearest wins, an off above wins over all, and only root's count."""
+"""A cgroup tree is read as it is, whatever comes and goes meanwhile, and no bytes in it are taken for what they are not."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numad_py.kernel import Malformed, cgroup
-from numad_py.kernel.cgroup import Directory
 
-MOUNT = Path("/mount")
 V1 = "31 23 0:28 / /sys/fs/cgroup/cpu rw,relatime shared:7 - cgroup cgroup rw,cpu\n"
 
 
@@ -124,88 +122,6 @@ def test_no_bytes_raise_anything_but_malformed(parse, text):
         return
 
 
-def tree(labels, owners=None):
-    """Give a tree with these paths, parents first, from ``{path: label}``."""
-    return [
-        Directory(path, number, (owners or {}).get(path, 0), label)
-        for number, (path, label) in enumerate(labels.items())
-    ]
-
-
-def jobs(labels, owners=None):
-    """Give ``{path: (profile, directories)}``."""
-    found = cgroup.assign(tree(labels, owners), MOUNT).jobs
-    return {
-        job.path: (job.profile, [f"/{directory.relative_to(MOUNT)}" for directory in job.directories])
-        for job in found
-    }
-
-
-def test_an_unlabelled_tree_has_no_jobs():
-    assert jobs({"/": None, "/a": None, "/a/b": None}) == {}
-
-
-def test_a_label_makes_a_job_of_the_whole_subtree():
-    labels = {"/": None, "/a": "default", "/a/b": None, "/a/b/c": None, "/ab": None}
-
-    assert jobs(labels) == {"/a": ("default", ["/a", "/a/b", "/a/b/c"])}
-
-
-def test_the_nearest_label_wins():
-    labels = {"/": None, "/a": "default", "/a/b": "gentle", "/a/b/c": None, "/a/d": None}
-
-    assert jobs(labels) == {"/a": ("default", ["/a", "/a/d"]), "/a/b": ("gentle", ["/a/b", "/a/b/c"])}
-
-
-def test_an_off_holds_for_everything_below_it():
-    labels = {
-        "/": None,
-        "/a": "default",
-        "/a/b": "off",
-        "/a/b/c": "gentle",
-        "/a/b/c/d": None,
-        "/e": "off",
-        "/e/f": "gentle",
-    }
-
-    assert jobs(labels) == {"/a": ("default", ["/a"])}
-
-
-def test_the_root_cannot_be_labelled():
-    found = cgroup.assign(tree({"/": "default", "/a": None}), MOUNT)
-
-    assert found.jobs == ()
-    assert [(label.path, label.label) for label in found.ignored] == [("/", "default")]
-    assert "root cgroup" in found.ignored[0].why
-
-
-@pytest.mark.parametrize("label", ["default", "off"])
-def test_only_the_labels_of_roots_own_directories_count(label):
-    found = cgroup.assign(
-        tree({"/": None, "/a": "gentle", "/a/b": label, "/a/b/c": None}, {"/a/b": 1000}), MOUNT
-    )
-
-    assert [len(job.directories) for job in found.jobs] == [3]
-    assert [(label.path, label.cgroup_id) for label in found.ignored] == [("/a/b", 2)]
-    assert "uid 1000" in found.ignored[0].why
-
-
-@pytest.mark.parametrize(
-    "label", ["", " ", "a b", "../x", "a/b", "\\xff", "-x", "x" * 65, "default\n", "näh"]
-)
-def test_a_label_that_is_no_profiles_name_is_ignored_and_told(label):
-    found = cgroup.assign(tree({"/": None, "/a": label}), MOUNT)
-
-    assert found.jobs == ()
-    assert [ignored.label for ignored in found.ignored] == [label]
-
-
-def test_an_absurdly_long_label_is_told_in_short():
-    found = cgroup.assign(tree({"/": None, "/a": "x" * 60_000}), MOUNT)
-
-    assert len(found.ignored[0].label) == 80
-
-
 @pytest.fixture
 def mount(tmp_path):
     """Give a folder that takes labels as cgroup v2 does, and belongs to root."""
@@ -226,27 +142,65 @@ def label(directory, value):
     os.setxattr(directory, cgroup.LABEL, value)
 
 
-def test_a_tree_on_disk_gives_its_jobs(mount):
+def test_a_tree_is_walked_parents_first_with_owners_and_labels(mount):
     label(mount / "a", b"default")
-    label(mount / "a/c", b"off")
     (mount / "d/link").symlink_to(mount / "a")
-
-    (job,) = cgroup.labels(mount).jobs
-
-    assert job == cgroup.LabelledCgroup(
-        "/a", (mount / "a").stat().st_ino, "default", (mount / "a", mount / "a/b")
-    )
-    assert job.cgroup_id == cgroup.cgroup_id(mount / "a")
-
-
-def test_a_users_label_on_disk_is_ignored_and_told(mount):
-    label(mount / "d", b"default")
     os.chown(mount / "d", 1000, 1000)
+    (mount / "a/c").chmod(0o775)
 
-    found = cgroup.labels(mount)
+    found = list(cgroup.walk(mount))
 
-    assert found.jobs == ()
-    assert [ignored.path for ignored in found.ignored] == ["/d"]
+    assert [(each.path, each.owner_uid, each.label, each.shared) for each in found] == [
+        ("/", 0, None, False),
+        ("/a", 0, "default", False),
+        ("/a/b", 0, None, False),
+        ("/a/c", 0, None, True),
+        ("/d", 1000, None, False),
+    ]
+    assert found[1].cgroup_id == cgroup.cgroup_id(mount / "a")
+
+
+def test_a_walk_may_begin_further_down_and_tells_of_each_before_it_looks(mount):
+    told = []
+
+    found = [each.path for each in cgroup.walk(mount, "/a", told.append)]
+
+    assert found == told == ["/a", "/a/b", "/a/c"]
+
+
+def test_a_label_is_written_over_and_taken_off(mount):
+    cgroup.set_label(mount / "a", "default")
+    cgroup.set_label(mount / "a", "off")
+    written = cgroup.label_of(mount / "a")
+    cgroup.set_label(mount / "a", None)
+    cgroup.set_label(mount / "a", None)  # there is none to take off
+
+    assert (written, cgroup.label_of(mount / "a")) == ("off", None)
+    with pytest.raises(FileNotFoundError):
+        cgroup.set_label(mount / "gone", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("0::/a/b.scope\n", "/a/b.scope"),
+        ("9:name=systemd:/x\n3:cpuset:/y\n0::/\n", "/"),
+        ("0::/a::b\n", "/a::b"),
+    ],
+)
+def test_a_process_is_in_one_cgroup(tmp_path, text, path):
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/7/cgroup").write_text(text)
+
+    assert cgroup.path_of(7, tmp_path) == path
+
+
+def test_a_process_without_a_cgroup_of_v2_is_refused(tmp_path):
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/7/cgroup").write_text("3:cpuset:/y\n")
+
+    with pytest.raises(Malformed):
+        cgroup.path_of(7, tmp_path)
 
 
 def test_a_label_is_read_or_there_is_none(mount):
@@ -266,17 +220,17 @@ def test_an_error_that_is_not_a_missing_label_is_not_hidden(tmp_path):
     with pytest.raises(NotADirectoryError):
         cgroup.label_of(tmp_path / "file/below")
     with pytest.raises(NotADirectoryError):
-        cgroup.labels(tmp_path / "file")
+        list(cgroup.walk(tmp_path / "file"))
 
 
-def test_a_tree_that_is_gone_has_no_labels(tmp_path):
-    assert cgroup.labels(tmp_path / "gone") == cgroup.Labels((), ())
+def test_a_tree_that_is_gone_holds_nothing(tmp_path):
+    assert list(cgroup.walk(tmp_path / "gone")) == []
 
 
 def test_cgroups_that_come_and_go_meanwhile_do_no_harm(mount):
     for number in range(50):
         (mount / f"d/{number}").mkdir()
-    directories = cgroup._walk(mount)  # noqa: SLF001 - the only way to stop half-way
+    directories = cgroup.walk(mount)
 
     seen = [next(directories).path for _ in range(5)]
     for number in range(50):

@@ -63,6 +63,9 @@ def test_cpus_set_apart_are_told_and_no_mask_is_no_cpu(write):
     write("isolated", "4-5\n")
     write("nohz_full", "  (null)\n")
 
+    write("possible", "0-7\n")
+
+    assert cpu_sysfs.possible(write.root) == tuple(range(8))
     assert cpu_sysfs.isolated(write.root) == (4, 5)
     assert cpu_sysfs.nohz_full(write.root) == ()
 

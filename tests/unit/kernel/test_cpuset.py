@@ -5,6 +5,7 @@
 import pytest
 
 from numad_py.kernel import cpuset
+from tests.fake_root import FORBIDDEN
 
 
 @pytest.fixture
@@ -41,3 +42,10 @@ def test_nothing_above_the_mount_is_asked(tree):
     allow(tree.parent, "0\n", "0\n")
 
     assert cpuset.read(tree / "a", tree) is None
+
+
+def test_a_cpuset_that_may_not_be_read_is_told(tree):
+    (tree / "cpuset.cpus.effective").symlink_to(FORBIDDEN)
+
+    with pytest.raises(PermissionError):
+        cpuset.read(tree / "a/b", tree)

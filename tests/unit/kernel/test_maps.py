@@ -22,7 +22,26 @@ def test_a_file_of_the_kernel_gives_its_columns():
     assert read.start.tolist() == [0x5581D6E3C000, 0x7F2B4C000000, 0x7F2B50000000, 0xFFFFFFFFFF600000]
     assert read.end.tolist() == [0x5581D6E3E000, 0x7F2B4C021000, 0x7F2B50200000, 0xFFFFFFFFFF601000]
     assert read.readable.tolist() == [True, True, True, False]
+    assert read.executable.tolist() == [False, False, False, True]
     assert read.file.tolist() == [True, False, True, False]
+    assert read.offset.tolist() == [0x2000, 0, 0x7FFFFFFFFF000, 0]
+    assert read.name.astype(bool).tolist() == read.file.tolist()
+
+
+def test_only_vmas_of_one_file_have_the_same_name():
+    lines = [
+        b"1000-2000 r--p 00000000 fe:00 7 /a\n",
+        b"3000-4000 r--p 00001000 fe:00 7 /b\n",
+        b"5000-6000 r--p 00000000 fe:01 7 /a\n",
+        b"7000-8000 r--p 00000000 fe:00 17 /a\n",
+        b"9000-a000 r--p 00000000 fe:00 11234567890123456789 /a\n",
+        b"b000-c000 r--p 00000000 fe:00 11234567890123456780 /a\n",
+    ]
+
+    first, second, *others = maps.parse(b"".join(lines)).name.tolist()
+
+    assert first == second
+    assert len({first, *others}) == 5
 
 
 @pytest.mark.parametrize("cut", [1, 30, 80])
@@ -43,6 +62,8 @@ def test_a_line_that_a_read_cut_short_is_dropped(cut):
         b"1000-2000 Rwxp 0 00:00 0 ",
         b"1000-2000 rwxp0 00:00 0 ",
         b"1000-2000 rwxp 0 00:0 x ",
+        b"1000-2000 rwxp x 00:0 1 ",
+        b"1000-2000 rwxp 0 0x:0 1 ",
         b"1000-2000 rwxp 0 0000 0 ",
         b"1000-2000 rwxp  0 0:0 ",
         b"1000--2000 rwxp 0 0:0 0 ",

@@ -73,6 +73,17 @@ def test_tiers_are_told_by_node(write):
     assert memory_sysfs.read_tiers(write.root) == {0: 4, 1: 4, 2: 22}
 
 
+@pytest.mark.parametrize(("text", "is_so"), [("true\n", True), ("1\n", True), ("false\n", False)])
+def test_the_kernel_tells_whether_it_demotes(write, text, is_so):
+    write("sys/kernel/mm/numa/demotion_enabled", text)
+
+    assert memory_sysfs.demotes(write.root) == is_so
+
+
+def test_kernels_that_cannot_demote_do_not(tmp_path):
+    assert not memory_sysfs.demotes(tmp_path)
+
+
 def test_kernels_before_tiers_tell_none(tmp_path):
     assert memory_sysfs.read_tiers(tmp_path) == {}
 

@@ -7,7 +7,7 @@ import errno
 import numpy as np
 import pytest
 
-from numad_py.kernel.migration import UNTOUCHED, tried
+from numad_py.kernel.migration import UNTOUCHED, set_affinity, tried
 
 SHARED = -errno.EACCES
 THERE = 1
@@ -33,3 +33,9 @@ def test_the_pages_tried_are_told_from_the_answers(left, status, arrived, expect
     answers = np.array(status, np.int32)
 
     assert tried(left, answers, np.array(arrived, bool)) == expected
+
+
+@pytest.mark.parametrize("tid", [0, -1])
+def test_our_own_affinity_is_not_changed_by_mistake(tid):
+    with pytest.raises(ValueError, match="not a thread"):
+        set_affinity(tid, {0})

@@ -14,7 +14,7 @@ from numad_py.kernel import proc_stat
 
 TEXT = (
     b"4242 (cat) R 1 4242 4242 34816 4242 4194304 93 4 5 6 70 30 0 0 20 0 5 0 123456 8192000 220 "
-    b"18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 3 99 1 0 0 0 0 0 0 0 0 0 0 0\n"
+    b"18446744073709551615 1 1 140736214216336 0 0 0 0 0 0 0 0 0 17 3 99 1 0 0 0 0 0 0 0 0 0 0 0\n"
 )
 
 
@@ -42,6 +42,7 @@ def test_each_field_is_the_one_that_the_manual_numbers():
         start_ticks=123456,
         vsize_bytes=8192000,
         rss_pages=220,
+        start_stack=140736214216336,
         cpu=3,
         rt_priority=99,
         policy=1,

@@ -81,3 +81,38 @@ def test_our_own_status_says_what_the_system_calls_say():
     assert set(status.cpus_allowed) == os.sched_getaffinity(0)
     assert status.uid == os.geteuid()
     assert status.rss_anon_bytes > 0
+
+
+def owned(tmp_path, uids, file_owner):
+    """Write a status file of that owner."""
+    path = tmp_path / "proc/7/status"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(TEXT.replace(b"1000\t1001\t1002\t1003", uids))
+    try:
+        os.chown(path, file_owner, file_owner)
+    except PermissionError:
+        pytest.skip("only root can give a file away")
+    return tmp_path
+
+
+def test_whose_a_process_is_are_all_its_uids_and_the_owner_of_its_files(tmp_path):
+    root = owned(tmp_path, b"1000\t1001\t1002\t1003", 1004)
+
+    assert proc_status.owners(7, root) == {1000, 1001, 1002, 1003, 1004}
+
+
+def test_a_process_that_may_not_be_dumped_is_roots_too(tmp_path):
+    root = owned(tmp_path, b"1000\t1000\t1000\t1000", 0)
+
+    assert proc_status.owners(7, root) == {0, 1000}
+
+
+def test_a_process_of_which_no_uids_are_told_is_refused(tmp_path):
+    root = owned(tmp_path, b"1000\t1000", 0)
+
+    with pytest.raises(proc_status.Malformed):
+        proc_status.owners(7, root)
+
+
+def test_we_are_ours():
+    assert os.geteuid() in proc_status.owners(os.getpid())

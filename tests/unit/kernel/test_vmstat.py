@@ -66,3 +66,13 @@ def test_one_counter_is_the_same_as_among_all(counters):
     text = "".join(f"{name} {value}\n" for name, value in counters.items()).encode()
 
     assert {name: vmstat.counter(text, name.encode()) for name in counters} == vmstat.parse(text)
+
+
+@pytest.mark.parametrize("text", [b"pswpout \n", b"pswpout -1\n", b"pswpout 1 2\n", b"pswpout x"])
+def test_one_counter_that_is_no_number_is_malformed(text):
+    with pytest.raises(vmstat.Malformed, match="vmstat: pswpout is"):
+        vmstat.counter(text, b"pswpout")
+
+
+def test_one_counter_may_be_the_last_of_a_text_without_its_newline():
+    assert vmstat.counter(b"pswpout 12", b"pswpout") == 12

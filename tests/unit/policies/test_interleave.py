@@ -4,7 +4,7 @@
 
 import pytest
 
-from numad_py.model import Reason
+from numad_py.model import Decision, Reason
 from numad_py.policies.interleave import Interleave, InterleaveParameters
 from tests.builders import process, snapshot, topology
 
@@ -56,3 +56,70 @@ def test_a_process_that_may_use_one_node_only_is_left_there():
 def test_parameters_that_make_no_sense_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         InterleaveParameters(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "is_spread"),
+    [
+        pytest.param({}, True, id="by nobody, as far as was seen"),
+        pytest.param({0: 0.5, 1: 0.5}, True, id="from both nodes alike"),
+        pytest.param({1: 0.5}, True, id="from the other node"),
+        pytest.param({0: 0.5}, False, id="from the node where it lies"),
+        pytest.param({0: 0.6, 1: 0.4}, False, id="mostly from there"),
+    ],
+)
+def test_memory_is_spread_but_away_from_those_who_use_it_where_it_lies(cpu_s, is_spread):
+    policy = Interleave(InterleaveParameters(patience=1))
+
+    plan = plan_of(policy, process(pages={0: 300 * MB}, cpu_s=cpu_s))
+
+    assert bool(plan.moves) is is_spread
+
+
+@pytest.mark.parametrize(
+    ("pages", "patience", "decision", "more_looks"),
+    [
+        ({0: 300 * MB}, 1, Decision.MOVE, 0),
+        ({0: 300 * MB}, 3, Decision.WAIT, 2),
+        ({0: 150 * MB, 1: 150 * MB}, 1, Decision.STAY, 0),
+    ],
+)
+def test_it_says_what_it_decided(pages, patience, decision, more_looks):
+    policy = Interleave(InterleaveParameters(patience=patience))
+    job = process(pages=pages)
+
+    plan_of(policy, job)
+
+    told = policy.explain(job.key)
+    assert (told.decision, told.more_looks, told.targets) == (decision, more_looks, (0, 1))
+
+
+def test_its_figures_stand_beside_its_limits_and_on_its_moves():
+    policy = Interleave(InterleaveParameters(patience=1))
+    job = process(pages={0: 300 * MB})
+
+    plan = plan_of(policy, job)
+
+    told = policy.explain(job.key)
+    assert plan.moves[0].figures == {
+        "movable_mb": 300,
+        "spread_share": 0.5,
+        "wait_ratio": 1.0,
+        "looks": 1,
+    }
+    assert {each.figure: each.value for each in told.compared} == plan.moves[0].figures
+    assert [each.limit for each in told.compared] == [
+        "least_mb",
+        "spread_share_above",
+        "wait_ratio_up_to",
+        "patience",
+    ]
+
+
+def test_of_whom_it_has_not_seen_it_says_nothing():
+    policy = Interleave()
+
+    before = policy.explain(process().key)
+    plan_of(policy, process())
+
+    assert before is policy.explain(process(2).key) is None

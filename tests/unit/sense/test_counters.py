@@ -109,6 +109,23 @@ def test_a_job_is_counted_from_look_to_look(way, counting, group, mount, child):
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_job_that_the_kernel_no_longer_counts_is_counted_anew(
+    way, counting, group, mount, child, monkeypatch
+):
+    counters = counting(way)
+    jobs = [job_of(group, mount, seen(child))]
+    counters.look(jobs)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", lambda _descriptor, _size: b"")
+        assert counters.look(jobs) == {}
+
+    (counted,) = counters.look(jobs).values()
+
+    assert counted.counts["page-faults"] == 0
+    assert counters.problems == counting(way).problems
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_descriptors_come_back_when_a_job_is_gone(way, counting, group, mount, child):
     counters = counting(way)
     before = descriptors()

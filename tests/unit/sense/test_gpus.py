@@ -188,6 +188,13 @@ def test_a_process_that_ended_has_none():
     assert seen(of_machine(DGX), 4999) == {}
 
 
+def test_a_process_whose_descriptors_cannot_be_read_now_has_none(dgx):
+    shutil.rmtree(dgx / "proc/4001/fd")
+    (dgx / "proc/4001/fd").symlink_to("fd")
+
+    assert seen(of_machine(dgx), 4001) == {}
+
+
 def test_open_devices_are_forgotten_when_nvml_answers():
     installed = []
     sensor = of_machine(DGX, lambda: {} if installed else no_nvml())

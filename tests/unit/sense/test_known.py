@@ -2,10 +2,13 @@
 
 """A walk for mempolicies is due where too much is untold, or long ago, and the process has rested from the last one."""
 
+from dataclasses import replace
+
 from numad_py.kernel import maps, numa_maps, proc_stat, proc_status
 from numad_py.model import PlacementSource, ProcessKey, Regions
-from numad_py.sense.known import LEARNT_S, LOCKED_SHARE, UNTOLD_SHARE, Known
+from numad_py.sense.known import LEARNT_S, LOCKED_SHARE, QUIET_S, UNTOLD_SHARE, Known
 from numad_py.sense.learnt import learn
+from numad_py.sense.mapped import mapped
 from numad_py.sense.placement import Placement
 from tests.fake_root import stat
 
@@ -15,13 +18,27 @@ NOTHING = learn(numa_maps.parse(b"", (0, 1), 4096), maps.parse(b""), 4096)
 STATUS = proc_status.Status((0, 1), (0, 1), rss_anon_bytes=4096, uid=0)
 
 
-def placement(source, *, untold_share=0.0, walk_s=WALK_S, learnt=None):
+def placement(source, *, untold_share=0.0, walk_s=WALK_S, quiet_walk_s=0.0, learnt=None):
     regions, vmas = Regions.empty(2), maps.parse(b"")
-    return Placement(regions, STATUS, source, 0.0, COST_S, LOCKED_S, vmas, learnt, untold_share, walk_s)
+    others = mapped(regions, vmas)
+    return Placement(
+        regions,
+        STATUS,
+        source,
+        0.0,
+        COST_S,
+        LOCKED_S,
+        vmas,
+        others,
+        learnt,
+        untold_share,
+        walk_s,
+        quiet_walk_s or walk_s,
+    )
 
 
-def sample(untold_share, walk_s=WALK_S):
-    return placement(PlacementSource.PAGE_SAMPLE, untold_share=untold_share, walk_s=walk_s)
+def sample(untold_share, **walks_s):
+    return placement(PlacementSource.PAGE_SAMPLE, untold_share=untold_share, **walks_s)
 
 
 def known():
@@ -49,6 +66,22 @@ def test_no_walk_is_due_where_none_is_allowed_or_nothing_was_read():
     it.remember(sample(1.0, walk_s=0.0), 1.0)
 
     assert (before, it.walk_s(1.0)) == (0.0, 0.0)
+
+
+def test_a_long_walk_is_due_once_the_size_of_the_address_space_has_been_the_same_for_a_while():
+    it = known()
+    it.remember(sample(1.0, walk_s=0.0, quiet_walk_s=WALK_S), 1.0)
+    it.glance(replace(it.stat, vsize_bytes=it.stat.vsize_bytes + 4096), 5.0)
+    it.glance(it.stat, 6.0)
+
+    assert (it.walk_s(4 + QUIET_S), it.walk_s(5 + QUIET_S)) == (0.0, WALK_S)
+
+
+def test_a_new_process_is_not_taken_for_a_quiet_one():
+    it = known()
+    it.remember(sample(1.0, walk_s=0.0, quiet_walk_s=WALK_S), 1.0)
+
+    assert (it.is_quiet(QUIET_S - 1), it.walk_s(QUIET_S - 1), it.is_quiet(QUIET_S)) == (False, 0.0, True)
 
 
 def test_another_walk_waits_until_the_process_has_rested_from_the_last():

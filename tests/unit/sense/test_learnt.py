@@ -60,6 +60,8 @@ def sampled(*ranges, kind=RegionKind.ANON, pages=None):
         each * kind,
         each * Mempolicy.UNKNOWN,
         each * (2 if kind == RegionKind.FILE else 1),
+        each * 0,
+        each * 0,
         each,
         np.array([[number, 0] for number in pages or each.tolist()]).reshape(-1, 2),
     )

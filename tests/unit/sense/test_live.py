@@ -10,6 +10,8 @@ import time
 import pytest
 
 from numad_py.kernel import cgroup, node_sysfs
+from numad_py.sense.jobs import Jobs
+from numad_py.sense.opt_in import Rules
 from numad_py.sense.sensor import LiveSensor
 from numad_py.workers import Workers
 
@@ -48,7 +50,7 @@ def group():
 
 def test_a_labelled_process_is_seen_with_its_memory_and_its_cpu_time(group):
     directory, pid = group
-    eyes = LiveSensor(node_sysfs.read_topology(), Workers(), mount=cgroup.read_mount_point())
+    eyes = LiveSensor(node_sysfs.read_topology(), Workers(), Jobs(cgroup.read_mount_point(), Rules()))
     eyes.look()
     time.sleep(0.3)
 

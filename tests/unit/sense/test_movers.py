@@ -58,6 +58,13 @@ def test_on_and_off_mean_different_things(tmp_path, file, off, on):
     assert before.means != after.means
 
 
+def test_pages_that_were_merged_are_told_also_when_no_more_are(tmp_path):
+    names = found(tmp_path, {"sys/kernel/mm/ksm/run": "0\n", "sys/kernel/mm/ksm/pages_shared": "12\n"})
+
+    assert names["merged pages"].value == "12"
+    assert "merged pages" not in found(tmp_path, {"sys/kernel/mm/ksm/pages_shared": "0\n"})
+
+
 def test_a_running_numad_is_named(tmp_path):
     names = found(tmp_path, {"proc/7/comm": "python3\n", "proc/812/comm": "numad\n"})
 
@@ -69,3 +76,12 @@ def test_what_may_not_be_read_is_passed_over(tmp_path):
     (tmp_path / "proc/7/comm").symlink_to(FORBIDDEN)
 
     assert "numad" not in found(tmp_path, {})
+
+
+def test_a_process_may_be_called_anything(tmp_path):
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/7/comm").write_bytes(b"\xff\n")
+
+    names = found(tmp_path, {"proc/812/comm": "numad\n"})
+
+    assert names["numad"].value == "PID 812"

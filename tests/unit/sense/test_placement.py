@@ -12,7 +12,7 @@ import pytest
 
 from numad_py.kernel import Malformed, maps, node_sysfs, proc_stat
 from numad_py.model import Mempolicy, PlacementSource, ProcessKey, RegionKind
-from numad_py.sense.placement import PTE_WALK_S, Reader
+from numad_py.sense.placement import PTE_WALK_S, QUIET_WALK_S, Reader
 from tests.fake_root import FakeRoot
 
 PAGES = 20_000
@@ -160,6 +160,26 @@ def test_a_walk_is_not_made_where_it_takes_too_long(us, first_walk_s, resident_p
     placement = eyes.read(us, resident_pages, lambda: None, None, walk=True)
 
     assert (placement.source, placement.walk_s) == (PlacementSource.PAGE_SAMPLE, 0.0)
+
+
+def test_a_quiet_process_is_walked_for_longer_but_not_for_any_time(us):
+    eyes, pages = reader(WALK_S / 2, first_walk_s=WALK_S * 0.9), rss_pages()
+    restless = eyes.read(us, pages, lambda: None, None, walk=True)
+    quiet = eyes.read(us, pages, lambda: None, None, walk=True, quiet=True)
+    too_large = eyes.read(us, int(QUIET_WALK_S / PTE_WALK_S) + 1, lambda: None, None, walk=True, quiet=True)
+
+    assert (restless.walk_s, restless.quiet_walk_s) == (0.0, pages * PTE_WALK_S)
+    assert (quiet.source, too_large.source) == (PlacementSource.NUMA_MAPS, PlacementSource.PAGE_SAMPLE)
+    assert (quiet.walk_s, too_large.quiet_walk_s) == (pages * PTE_WALK_S, 0.0)
+
+
+@pytest.mark.parametrize("first_walk_s", [0.0, WALK_S / 2])
+def test_an_operator_may_forbid_the_walk_of_a_quiet_process_too(us, first_walk_s):
+    placement = reader(WALK_S / 2, first_walk_s=first_walk_s).read(
+        us, rss_pages(), lambda: None, None, walk=True, quiet=True
+    )
+
+    assert (placement.source, placement.quiet_walk_s) == (PlacementSource.PAGE_SAMPLE, 0.0)
 
 
 def test_samples_tell_the_mempolicies_that_a_walk_said(us):

@@ -110,6 +110,8 @@ def test_threads_are_hidden_only_by_hidepid(tmp_path, options, capabilities, see
         ("4", ALL, Seen.YES),
         ("4", ["CAP_SYS_ADMIN"], Seen.YES),
         ("4", (), Seen.NO),
+        ("3", ["CAP_PERFMON"], Seen.NO),
+        ("2", ["CAP_PERFMON"], Seen.YES),
         ("2", (), Seen.LIMITED),
         ("1", (), Seen.LIMITED),
         ("0", (), Seen.YES),

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numad_py.model import Mempolicy
-from numad_py.sim.placement import PARTS, apportion, growth_weights, inherit, kinship, overlaps, spill
+from numad_py.ranges import overlaps
+from numad_py.sim.placement import PARTS, apportion, growth_weights, inherit, kinship, spill
 from tests.builders import HEAP, MIB, regions
 
 PAGE = 4096

@@ -53,6 +53,14 @@ class Asks(Policy):
         pass
 
 
+class AsksLater(Asks):
+    """Wishes for nothing at the first look."""
+
+    def decide(self, snapshot):
+        plan = super().decide(snapshot)
+        return plan if len(self.seen) > 1 else Plan()
+
+
 def lived(recorded, policy=None, **how):
     """Replay under one policy and give its own ticks."""
     return [turn["it"] for turn in replay(recorded, {"it": policy or Hold()}, PRICES, **how)]
@@ -300,6 +308,16 @@ def test_moves_of_one_tick_share_its_deadline():
 
     assert [each.ending for each in only.outcomes] == [Ending.DONE, Ending.DEADLINE]
     assert sum(each.took_s for each in only.outcomes) <= 0.0015
+
+
+def test_moves_take_no_longer_than_the_daemons_would():
+    one = process(pages={0: 100_000})
+    recorded = [tick(time_s=at, processes=[one]) for at in (100.0, 100.1)]
+
+    _, second = lived(recorded, AsksLater())
+
+    assert [each.ending for each in second.outcomes] == [Ending.DEADLINE]
+    assert second.outcomes[0].took_s == pytest.approx(0.1 * loop.ACTING_SHARE, abs=1e-5)
 
 
 def test_a_process_that_ended_and_a_node_outside_the_cpuset_are_answered_so():

@@ -18,7 +18,7 @@ from tests import two_nodes
 from tests.builders import MIB, TWO_NODES, process, regions, snapshot
 from tests.unit.sim.test_demand import Asks
 
-EXACT = Acuity(first_s=(2.0, 2.0), changed_s=(3.0, 3.0), cpu_s=(2.0, 2.0))
+EXACT = Acuity(processes=1, vma_s=0.0, first_s=(2.0, 2.0), changed_s=(3.0, 3.0), cpu_s=(2.0, 2.0))
 NONE = frozenset()
 
 
@@ -79,6 +79,23 @@ def test_a_large_process_rests_for_as_long_as_reading_it_kept_it_from_its_memory
     assert rested == [10_000, 5]
 
 
+def test_a_process_of_many_vmas_rests_for_longer():
+    acuity = replace(EXACT, vma_s=1e-2)  # 20 s for each
+    one = process(pages={0: 10})
+    sight = known(one, acuity=acuity)
+
+    rested = [seen(sight, at, grown(one, {0: 5})).regions.pages.sum() for at in (29.9, 30.1)]
+
+    assert rested == [10, 5]
+
+
+def test_among_few_processes_each_is_known_sooner():
+    one = process(pages={0: 1})
+    sight = Sight(replace(EXACT, processes=4))
+
+    assert [seen(sight, at, one) is not None for at in (0.0, 0.4, 0.5)] == [False, False, True]
+
+
 def test_who_runs_is_read_now_and_then_and_who_sleeps_is_known_at_once():
     one = process(pages={0: 1}, cpu_s={0: 1.0})
     sight = known(one)
@@ -116,11 +133,35 @@ def test_mempolicies_of_a_sample_are_known_where_one_walk_could_tell_them():
     assert seen(known(one, acuity=acuity), 11.0, one).regions.mempolicy.tolist() == [int(Mempolicy.DEFAULT)]
 
 
+def test_mempolicies_of_what_is_larger_are_known_once_it_has_mapped_nothing_for_a_while():
+    acuity = replace(EXACT, walk_s=0.1, quiet_s=20.0)
+    one, larger = (process(pages={0: count}) for count in (20, 21))
+    at = (10.0, 27.9, 28.0)
+
+    known_of = [
+        [seen(sight, each, which).regions.mempolicy[0] for each in at]
+        for which, sight in ((one, known(one, acuity=acuity)), (larger, known(larger, acuity=acuity)))
+    ]
+
+    assert known_of == [[Mempolicy.UNKNOWN, Mempolicy.UNKNOWN, Mempolicy.DEFAULT], [Mempolicy.UNKNOWN] * 3]
+
+
+def test_a_process_that_maps_is_not_quiet():
+    acuity = replace(EXACT, walk_s=0.1, quiet_s=20.0)
+    one = process(pages={0: 20})
+    sight = known(one, acuity=acuity)
+    mapped = replace(one, regions=replace(one.regions, end=one.regions.end + np.uint64(4096)))
+
+    later = [seen(sight, at, mapped).regions.mempolicy[0] for at in (20.0, 30.0, 40.0)]
+
+    assert later == [Mempolicy.UNKNOWN, Mempolicy.UNKNOWN, Mempolicy.DEFAULT]
+
+
 def test_the_same_seed_shows_the_same_and_another_another():
     one, looks = process(pages={0: 1}), np.arange(0, 8, 0.05)
 
     def first_s(seed):
-        sight = Sight(Acuity(seed))
+        sight = Sight(Acuity(seed, processes=1))
         return next(at for at in looks.tolist() if seen(sight, at, one))
 
     assert first_s(1) == first_s(1)

@@ -129,9 +129,14 @@ def test_a_wish_to_move_threads_names_the_same_process_as_before():
     before = a_run()[0]
     wish = MoveTasks(before.plan.moves[0].process, (1,), Reason.TASKS_FOLLOW_MEMORY)
 
-    after = Anonymiser(SECRET).tick(replace(before, plan=replace(before.plan, task_moves=(wish,))))
+    outcome = Outcome(Ending.REFUSED, moved_threads=2, detail="secret")
+
+    plan = replace(before.plan, task_moves=(wish,))
+    after = Anonymiser(SECRET).tick(replace(before, plan=plan, task_outcomes=(outcome,)))
 
     assert after.plan.task_moves == (replace(wish, process=after.plan.moves[0].process),)
+    assert [(told.ending, told.moved_threads) for told in after.task_outcomes] == [(Ending.REFUSED, 2)]
+    assert "secret" not in str(after.task_outcomes)
 
 
 def test_nowhere_reached_stays_nowhere():

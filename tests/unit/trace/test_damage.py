@@ -95,6 +95,10 @@ def test_ticks_before_the_damage_are_given(path):
         (lambda line: process_of(line)["threads"]["tid"].append(1), "cpu has 0 values where 1 belong"),
         (lambda line: line["memory"]["free_bytes"].pop(), "free_bytes has 1 values where 2 belong"),
         (lambda line: line["plan"]["moves"].clear(), "1 outcomes for 0 moves"),
+        (
+            lambda line: line.update(task_outcomes=line["outcomes"]),
+            "1 outcomes for 0 moves of tasks",
+        ),
         (lambda line: line["plan"]["moves"][0].update(reason="whim"), "reason"),
         (lambda line: line["plan"]["moves"][0]["end"].pop(), "end has 1 values where 2 belong"),
         (lambda line: line.update(time_s=1.5), "time goes back from 2.0 s to 1.5 s"),

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 from typer.testing import CliRunner
 
-from numad_py.cli.main import app
+from numad_py.cli.main import application
 from numad_py.model import ProcessKey
 from numad_py.trace import Header, RingWriter, TraceError, read
 from tests.builders import TWO_NODES, process, snapshot, tick
@@ -17,7 +17,7 @@ from tests.builders import TWO_NODES, process, snapshot, tick
 RECORDED = Path(__file__).parents[2] / "recorded/traces"
 
 
-def later(path, added, *, names=("heat", "wattage"), minor=1):
+def later(path, added, *, names=("heat", "wattage"), minor=3):
     """Write the oldest recording as a later minor version would, with columns that ``added`` puts in."""
     with zstandard.open(RECORDED / "v0.0.jsonl.zst", "rb") as file:
         header, *ticks = map(json.loads, file.read().splitlines())
@@ -66,6 +66,27 @@ def test_what_version_1_0_recorded_is_read_as_it_was():
     assert sum(cpu_s for each in run for cpu_s in each.snapshot.cpu_s.sum(axis=1)) == pytest.approx(98.53)
 
 
+def test_what_version_1_1_recorded_is_read_as_it_was():
+    header, ticks = read(RECORDED / "v1.1.jsonl.zst")
+    run = list(ticks)
+
+    assert (header.kernel, header.ignored) == ("6.18.44", ())
+    assert len(run) == 6
+    assert [outcome.moved_threads for outcome in run[0].task_outcomes] == [4, 0]
+    assert [outcome.failed for outcome in run[0].task_outcomes] == [{}, {"bound": 1}]
+
+
+def test_what_version_1_2_recorded_is_read_as_it_was():
+    header, ticks = read(RECORDED / "v1.2.jsonl.zst")
+    moves = [move for each in ticks for move in each.plan.moves]
+
+    assert header.ignored == ()
+    assert [sorted(move.figures) for move in moves] == [
+        ["cpu_s", "home_cpu_share", "looks", "remote_mb", "remote_share"]
+    ] * len(moves)
+    assert [round(move.figures["remote_share"], 3) for move in moves] == [0.987, 0.474, 0.043]
+
+
 def test_columns_of_a_later_minor_version_change_nothing(tmp_path):
     path = later(tmp_path / "later.jsonl", heated)
 
@@ -76,7 +97,11 @@ def test_columns_of_a_later_minor_version_change_nothing(tmp_path):
 def test_they_are_told_once(tmp_path):
     path = later(tmp_path / "later.jsonl", heated)
 
-    told = CliRunner().invoke(app, ["simulate", str(path), "--policy", "hold"], catch_exceptions=False).stderr
+    told = (
+        CliRunner()
+        .invoke(application(), ["simulate", str(path), "--policy", "hold"], catch_exceptions=False)
+        .stderr
+    )
 
     assert told == f"numad-py: {path}: columns of a later version, not looked at: heat, wattage\n"
 

@@ -43,7 +43,7 @@ def vmas(*ranges):
     """Give regions of those ranges, with nothing said about them."""
     start, end = addresses([low for low, _ in ranges]), addresses([high for _, high in ranges])
     none = np.zeros(len(ranges), np.int64)
-    return Regions(start, end, none + 4096, none, none, none, none, np.ones((len(ranges), 2), np.int64))
+    return Regions(start, end, none + 4096, *[none] * 6, np.ones((len(ranges), 2), np.int64))
 
 
 def process(*threads):

@@ -7,6 +7,7 @@ from concurrent.futures import wait
 import numpy as np
 import pytest
 
+from numad_py.kernel import Malformed
 from numad_py.model import Accesses, AccessSource, ProcessKey
 from numad_py.sense.investigate.investigations import CORE_SHARE, EVERY_S, WATCH_S, Investigations
 from tests.builders import TWO_NODES, job, process
@@ -144,6 +145,27 @@ def test_what_the_kernel_refuses_meanwhile_is_told_and_ends_nothing_else(investi
     assert told == [100]
     assert watching.problems == ("an investigation ended early: [Errno 2] No such file: '/gone'",)
     assert refused.stops == 1
+
+
+def test_a_process_whose_files_make_no_sense_is_told_and_ends_nothing_else(investigate):
+    def garbled():
+        raise Malformed("maps: b'x'")
+
+    watcher = Watcher()
+    watcher.collect = garbled
+    watching = investigate(watcher)
+
+    found(watching, range(3), ON_BOTH)
+
+    assert watching.problems == ("an investigation ended early: maps: b'x'",)
+
+
+def test_of_problems_without_end_the_last_few_are_remembered(investigate):
+    watching = investigate(Watcher(can=False, why=[f"process {pid} is gone" for pid in range(100)]))
+
+    found(watching, range(1), ON_BOTH)
+
+    assert watching.problems == tuple(f"process {pid} is gone" for pid in range(80, 100))
 
 
 def test_what_goes_wrong_with_a_source_is_not_lost(investigate):

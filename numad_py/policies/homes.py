@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Where processes run, as far as their CPU time tells.
+
+Problem: CPU time since the last look is credited to the CPU where a thread is now. Two threads that change places
+look like a job that changed nodes.
+Primitive: a node's CPUs cannot have given a process more time than has passed; where they seem to, somebody moved.
+Application: such a look is no evidence, and no more is one at which the CPU time was not read anew.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from numad_py.model import ProcessKey, Snapshot
+from numad_py.topology import Bools, Floats, Ints
+
+NO_EVIDENCE: Final = -1
+SEVERAL: Final = -2  # nodes, none of which has most of the CPU time
+SAME_S: Final = 0.05  # apart, two readings are one: a trace rounds ages
+POSSIBLE_SHARE: Final = 1.2  # of the time of a node's CPUs: clocks of /proc tick a hundred times a second
+
+
+class Readings:
+    """Follows when the CPU time of each process was read, and how long it ran for that."""
+
+    def __init__(self) -> None:
+        self._known: dict[ProcessKey, tuple[float, float]] = {}
+
+    def look(self, snapshot: Snapshot) -> tuple[Bools, Floats]:
+        """Give by process whether it was read anew, and how long it ran for what it used; at first, as if all the time."""
+        keys = [each.key for each in snapshot.processes]
+        never = (-np.inf, 0.0)
+        last_s, period_s = np.array([self._known.get(key, never) for key in keys]).reshape(-1, 2).T
+        now_s = np.array([snapshot.time_s - each.cpu_age_s for each in snapshot.processes], np.float64)
+        fresh = now_s - last_s > SAME_S
+        passed_s = np.where(np.isfinite(last_s), now_s - last_s, np.maximum(snapshot.busiest_s, SAME_S))
+        period_s = np.where(fresh, passed_s, period_s)
+        self._known = dict(zip(keys, zip(now_s.tolist(), period_s.tolist(), strict=True), strict=True))
+        return fresh, period_s
+
+
+def homes(
+    snapshot: Snapshot, fresh: Bools, period_s: Floats, *, least_cpu_s: float, share_above: float
+) -> Ints:
+    """Give by process the node to bring memory to, `NO_EVIDENCE` or `SEVERAL`."""
+    cpu_s, on = snapshot.cpu_s, snapshot.topology
+    used_s, at_home_s = cpu_s.sum(axis=1), cpu_s.max(axis=1, initial=0.0)
+    possible = (cpu_s <= POSSIBLE_SHARE * period_s[:, None] * on.cpus_by_node).all(axis=1)
+    home = np.where(at_home_s >= share_above * used_s, on.memory_of[cpu_s.argmax(axis=1)], SEVERAL)
+    home[~possible] = SEVERAL
+    home[~fresh | (used_s < least_cpu_s)] = NO_EVIDENCE
+    return home

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a job's processes share goes, part by part, to the node of those who use the part.
+
+Problem: each of them would have all of it at home, and it can only be in one place.
+Primitive: the heat of each part by node, from what an investigation told of every process that maps it and
+from where these are at home. Before one has told anything, each is taken to use all that it maps alike, and after a
+while who never ran, nothing.
+Application: a part goes where nearly all of its heat is, all of it where nothing was told; once, by the
+process there that uses it most. What is decided here is nobody's alone, and others leave it out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from numad_py.model import (
+    Accesses,
+    AccessSource,
+    Ending,
+    Job,
+    MovePages,
+    Process,
+    ProcessKey,
+    Reason,
+    Regions,
+    Snapshot,
+    Tick,
+)
+from numad_py.policies.spreading import Spreading
+from numad_py.policies.wishes import Weigh
+from numad_py.topology import Addresses, Bools, Floats, Ints, Topology
+
+PARTS: Final = 512  # of what is shared, at most
+LEAST_PART_BYTES: Final = 2 << 20
+UNDECIDED_S: Final = (
+    30.0  # for which it waits to be told who uses what; then each may have what is its own there
+)
+AGAIN_S: Final = 600.0  # after which what was dealt with is gone through again; investigations come as often
+SEVERAL: Final = -1  # nodes that a process runs on
+
+
+@dataclass(frozen=True)
+class _Home:
+    """The node that a process ran on, by position, and for how many looks in a row."""
+
+    node: int
+    looks: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Ranges of one process's rows that are to go to one node, and how many of their bytes are elsewhere."""
+
+    mover: Process
+    target: int
+    start: Addresses
+    end: Addresses
+    page_bytes: Ints
+    away_bytes: Ints  # by node, at most
+    heat_share: float
+
+    @property
+    def limit_bytes(self) -> int:
+        return min(int(self.away_bytes.sum()), int((self.end - self.start).sum()))
+
+
+class SharedMemory:
+    """Remembers who uses what, where that runs, and what was dealt with."""
+
+    def __init__(
+        self,
+        *,
+        heat_share_above: float,
+        patience: int,
+        least_mb: float,
+        least_cpu_s: float,
+        weigh: Weigh,
+    ) -> None:
+        self._heat_share_above = heat_share_above
+        self._patience = patience
+        self._least_bytes = least_mb * 2**20
+        self._least_cpu_s = least_cpu_s
+        self._weigh = weigh
+        self._spreading: dict[int, Spreading] = {}
+        self._accesses: dict[ProcessKey, Accesses] = {}
+        self._homes: dict[ProcessKey, _Home] = {}
+        self._since_s: dict[int, float] = {}
+        self._wished: dict[tuple[ProcessKey, tuple[int, ...]], bytes] = {}
+        self._dealt_with: dict[tuple[ProcessKey, tuple[int, ...]], tuple[bytes, float]] = {}
+
+    def decide(self, snapshot: Snapshot, nodes: Ints, cores: Floats) -> tuple[list[MovePages], Snapshot]:
+        """Give moves of what is shared, and the snapshot without it.
+
+        By process there are ``nodes`` as ``_Home`` has them, and how many ``cores`` of each it used.
+        """
+        self._learn(snapshot, nodes)
+        self._wished = {}
+        sharing = {job.cgroup_id: found for job in snapshot.jobs if (found := _sharing(job))}
+        now_s, on = snapshot.time_s, snapshot.topology
+        self._since_s = {job: self._since_s.get(job, now_s) for job in sharing}
+        self._spreading = {job: self._spreading.get(job) or Spreading(self._weigh) for job in sharing}
+        if not sharing:
+            return [], snapshot
+        moves: list[MovePages] = []
+        jobs = {job.cgroup_id: job for job in snapshot.jobs}
+        used = {each.key: cores[row] for row, each in enumerate(snapshot.processes)}
+        for number, processes in sharing.items():
+            early = now_s < self._since_s[number] + UNDECIDED_S
+            backings = self._backings(processes)
+            parts = {each: list(self._parts(each, processes, on, early=early)) for each in backings}
+            moves += self._moves([part for each in parts.values() for part in each], jobs[number], snapshot)
+            nobodys = [each for each, found in parts.items() if not found and not early]
+            spread = dict(self._spreading[number].decide(nobodys, jobs[number], used, on))
+            moves += [move for move in spread.values() if move]
+            jobs[number] = _without(
+                jobs[number], [each for each in parts if each not in nobodys or each in spread]
+            )
+        return moves, replace(snapshot, jobs=tuple(jobs.values()))
+
+    def review(self, tick: Tick) -> None:
+        """Note what was dealt with to the end."""
+        for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True):
+            wish = move.process, move.targets
+            if move.among and outcome.ending is Ending.DONE and wish in self._wished:
+                self._dealt_with[wish] = self._wished[wish], tick.snapshot.time_s
+
+    def _learn(self, snapshot: Snapshot, nodes: Ints) -> None:
+        accesses, homes = self._accesses, self._homes
+        self._accesses, self._homes = {}, {}
+        ran = snapshot.cpu_s.sum(axis=1) >= self._least_cpu_s
+        for process, node, has_run in zip(snapshot.processes, nodes.tolist(), ran.tolist(), strict=True):
+            key, told = process.key, process.accesses
+            if told is not None and told.source is not AccessSource.IDLE_PAGES:  # which do not tell who
+                self._accesses[key] = told
+            elif key in accesses:
+                self._accesses[key] = accesses[key]
+            home = homes.get(key)
+            if has_run:
+                home = _Home(node, home.looks + 1 if home and home.node == node else 1)
+            if home:
+                self._homes[key] = home
+        self._dealt_with = {wish: seen for wish, seen in self._dealt_with.items() if wish[0] in self._homes}
+
+    def _backings(self, sharing: Sequence[Process]) -> list[int]:
+        """Give what is shared and large enough."""
+        found: set[int] = set()
+        for regions in (process.regions for process in sharing):
+            large = regions.pages.sum(axis=1) * regions.page_bytes >= self._least_bytes
+            found.update(regions.backing[regions.shared & large].tolist())
+        return sorted(found)
+
+    def _parts(
+        self, backing: int, sharing: Sequence[Process], on: Topology, *, early: bool
+    ) -> Iterator[_Part]:
+        """Give the parts of a backing for which it is sure where they belong."""
+        edges = _edges(backing, sharing)
+        told = any(process.key in self._accesses for process in sharing)
+        asked = [process for process in sharing if told or early or process.key in self._homes]
+        if not asked:
+            return
+        heat = np.array([self._heat(process, backing, edges, on, told=told) for process in asked])
+        by_node, every = heat.sum(axis=0)[:-1], heat.sum(axis=(0, 1))
+        target = by_node.argmax(axis=0)
+        share = by_node.max(axis=0) / np.maximum(every, 1e-9)
+        sure = (every > 0) & (share >= (self._heat_share_above if told else 1.0))
+        mover = heat[:, target, np.arange(len(target))].argmax(axis=0)
+        for index, node in sorted({*zip(mover[sure].tolist(), target[sure].tolist(), strict=True)}):
+            chosen = sure & (mover == index) & (target == node)
+            yield _part(asked[index], backing, edges, chosen, node, float(share[chosen].mean()), on)
+
+    def _heat(self, process: Process, backing: int, edges: Ints, on: Topology, *, told: bool) -> Floats:
+        """Give a process's heat by node and part; the last row is of where it is at no home."""
+        heat = np.zeros((len(on.nodes) + 1, len(edges) - 1))
+        home, accesses = self._homes.get(process.key), self._accesses.get(process.key)
+        settled = home.node if home and home.looks >= self._patience else SEVERAL
+        for row in _rows(process, backing):
+            at = np.clip(edges, *_span(process.regions, row)) - int(process.regions.offset[row])
+            at += int(process.regions.start[row])
+            if not told:
+                heat[settled] += np.diff(at)
+            elif accesses:
+                for group, each in enumerate(accesses.groups):
+                    node = settled if each.node is None else int(on.memory_of[on.index_of[each.node]])
+                    heat[node] += _seen(accesses, group, at)
+        return heat
+
+    def _moves(self, parts: Sequence[_Part], job: Job, snapshot: Snapshot) -> Iterator[MovePages]:
+        """Give a move for each process and target, but for what was dealt with."""
+        among = tuple(process.key for process in job.processes)
+        for mover, target in sorted({(part.mover.key, part.target) for part in parts}):
+            own = [part for part in parts if (part.mover.key, part.target) == (mover, target)]
+            move = _move(own, among, snapshot.topology)
+            wish, ranges = (mover, move.targets), move.start.tobytes() + move.end.tobytes()
+            self._wished[wish] = ranges
+            seen, seen_s = self._dealt_with.get(wish, (b"", 0.0))
+            again = ranges != seen or snapshot.time_s >= seen_s + AGAIN_S
+            if again and move.limit_bytes >= self._least_bytes:
+                yield move
+
+
+def _sharing(job: Job) -> list[Process]:
+    return [each for each in job.processes if each.regions.shared.any()]
+
+
+def _rows(process: Process, backing: int) -> list[int]:
+    regions = process.regions
+    return np.flatnonzero(regions.shared & (regions.backing == backing)).tolist()
+
+
+def _span(regions: Regions, row: int) -> tuple[int, int]:
+    """Give where in its backing a row begins and ends."""
+    offset = int(regions.offset[row])
+    return offset, offset + int(regions.end[row] - regions.start[row])
+
+
+def _edges(backing: int, sharing: Sequence[Process]) -> Ints:
+    """Cut what is mapped of a backing into parts alike."""
+    spans = [_span(each.regions, row) for each in sharing for row in _rows(each, backing)]
+    first, last = min(low for low, _ in spans), max(high for _, high in spans)
+    step = -(-(last - first) // PARTS // LEAST_PART_BYTES) * LEAST_PART_BYTES or LEAST_PART_BYTES
+    return np.append(np.arange(first, last, step), last)
+
+
+def _seen(accesses: Accesses, group: int, at: Ints) -> Floats:
+    """Give how much was seen of a group between each two addresses, if it is spread evenly over each region."""
+    # Checks find a page accessed or not, so their count is as if for each page; samples are of the region.
+    length = (accesses.end - accesses.start).astype(np.float64)
+    weight = accesses.counts[:, group] * (length if accesses.checks is not None else 1.0)
+    ends = np.stack([accesses.start, accesses.end], axis=1).ravel().astype(np.float64)
+    up_to = np.repeat(np.append(0.0, weight.cumsum()), 2)[1:-1]
+    return np.diff(np.interp(at, ends, up_to)) if len(ends) else np.zeros(len(at) - 1)
+
+
+def _part(
+    mover: Process, backing: int, edges: Ints, chosen: Bools, target: int, heat_share: float, on: Topology
+) -> _Part:
+    """Find the chosen parts in the address space of a process."""
+    regions, ranges = mover.regions, []
+    away = on.may_leave & (np.arange(len(on.nodes)) != target)
+    away_bytes = np.zeros(len(on.nodes), np.int64)
+    turns = np.flatnonzero(np.diff(np.concatenate(([0], chosen, [0]))))
+    for row in _rows(mover, backing):
+        begin = int(regions.start[row]) - int(regions.offset[row])
+        cut = np.clip(edges[turns].reshape(-1, 2), *_span(regions, row)) + begin
+        cut = cut[cut[:, 0] < cut[:, 1]]
+        ranges.append(np.column_stack([cut, np.full(len(cut), regions.page_bytes[row])]))
+        away_bytes += regions.resident_bytes[row] * away * bool(len(cut))
+    start, end, page_bytes = np.concatenate(ranges).T
+    return _Part(
+        mover, target, start.astype(np.uint64), end.astype(np.uint64), page_bytes, away_bytes, heat_share
+    )
+
+
+def _move(parts: Sequence[_Part], among: tuple[ProcessKey, ...], on: Topology) -> MovePages:
+    """Make one move of all parts that one process moves to one node."""
+    start, end, page_bytes = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("start", "end", "page_bytes")
+    )
+    order = np.argsort(start, kind="stable")
+    away = np.sum([part.away_bytes for part in parts], axis=0)
+    first, limit_bytes = parts[0], sum(part.limit_bytes for part in parts)
+    return MovePages(
+        first.mover.key,
+        start[order],
+        end[order],
+        page_bytes[order],
+        sources=tuple(node.id for node, held in zip(on.nodes, away, strict=True) if held),
+        targets=(on.nodes[first.target].id,),
+        limit_bytes=limit_bytes,
+        reason=Reason.MEMORY_FOLLOWS_CPU,
+        figures={
+            "access_share": float(np.mean([part.heat_share for part in parts])),
+            "remote_mb": limit_bytes / 2**20,
+            "processes": float(len(among)),
+        },
+        among=among,
+    )
+
+
+def _without(job: Job, backings: Sequence[int]) -> Job:
+    """Leave out the rows of these backings."""
+
+    def rest(process: Process) -> Process:
+        left_out = process.regions.shared & np.isin(process.regions.backing, backings)
+        return replace(process, regions=process.regions.take(~left_out)) if left_out.any() else process
+
+    return replace(job, processes=tuple(map(rest, job.processes)))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Room that a job is about to need is no room for another's memory."""
+
+from numad_py.policies.room import Room
+from tests.builders import GIB, MIB, node_memory, process, snapshot
+
+FREE = node_memory(
+    free={0: GIB, 1: GIB}, file={0: 100 * MIB}, inactive_file={0: 50 * MIB}, dirty={0: 10 * MIB}
+)
+
+
+def look(room, time_s, pages, age_s=0.0):
+    growing = process(pages={0: pages}, cpu_s={1: 1.0}, placement_age_s=age_s)
+    return (room.look(snapshot(time_s, processes=[growing], memory=FREE), 10.0) // MIB).tolist()
+
+
+def test_room_is_what_is_free_or_clean_above_the_watermark():
+    assert look(Room(), 0.0, 1000) == [1024 - 8 + 40, 1024 - 8]
+
+
+def test_what_a_job_will_touch_is_left_free_where_it_runs():
+    room = Room()
+    look(room, 0.0, 256)
+
+    growing = look(room, 2.0, 256 * 21)
+
+    assert growing == [1056, 1016 - 10 * 10 // 2]
+
+
+def test_a_placement_that_was_not_read_anew_tells_no_growth():
+    room = Room()
+    look(room, 0.0, 256)
+    before = look(room, 2.0, 256 * 21)
+
+    again = look(room, 3.0, 256 * 21, age_s=1.0)
+
+    assert again == before
+
+
+def test_a_job_that_shrinks_leaves_as_much_room_as_there_is():
+    room = Room()
+    look(room, 0.0, 256 * 40)
+
+    assert look(room, 1.0, 256) == [1056, 1016]

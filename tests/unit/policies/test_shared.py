@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""What processes share goes to whoever uses it, once, for all of them; or stays while nobody can say who does."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from numad_py.model import Accesses, AccessSource, Ending, Outcome, RegionKind, ThreadGroup
+from numad_py.policies import shared
+from numad_py.policies.threshold import Threshold, ThresholdParameters
+from tests.builders import HEAP, MIB, job, process, regions, snapshot, tick
+
+MB = 32
+PAGES = MB * MIB // 4096
+HALF = MB * MIB // 2
+ALL = ((0, MB * MIB),)
+LOW, HIGH = ((0, HALF),), ((HALF, 2 * HALF),)
+FAR = 1 << 40
+
+
+def worker(
+    pid, node, *, reads=None, at=HEAP, pages=None, kind=RegionKind.ANON, source=AccessSource.DAMON, **more
+):
+    """Give a process that ran on a node, and maps what others map too; ``reads`` is what it was seen to, in ranges."""
+    held = regions(pages or {0: PAGES}, start=at, kind=kind, mapmax=2, backing=5)
+    one = process(pid, regions=held, cpu_s={} if node is None else {node: 0.9}, **more)
+    return one if reads is None else replace(one, accesses=accesses(reads, at, source))
+
+
+def accesses(reads, at, source, node=None, each=10):
+    start, end = np.array(reads, np.int64).reshape(-1, 2).T + at
+    counts = np.full((len(start), 1), each)
+    group = ThreadGroup(node, np.array([1]), np.array([0.5, 0.5]))
+    checks = 10 if source is AccessSource.DAMON else None
+    return Accesses(source, (group,), start.astype(np.uint64), end.astype(np.uint64), counts, checks, 10.0)
+
+
+def halves(**more):
+    return worker(1000, 0, reads=LOW, **more), worker(1001, 1, reads=HIGH, **more)
+
+
+def policy(**rules):
+    return Threshold(ThresholdParameters(**{"patience": 1, **rules}))
+
+
+def ranges(move, at=HEAP):
+    return [(start - at, end - at) for start, end in zip(move.start.tolist(), move.end.tolist(), strict=True)]
+
+
+def wishes(plan):
+    """Give who is to move what, where to, and how much of it."""
+    return [(move.process.pid, ranges(move), move.targets, move.limit_bytes) for move in plan.moves]
+
+
+def test_each_half_of_what_is_shared_goes_to_the_node_of_its_reader():
+    one, other = halves()
+
+    plan = policy().decide(snapshot(processes=[one, other]))
+
+    assert wishes(plan) == [(1001, list(HIGH), (1,), HALF)]
+    (move,) = plan.moves
+    assert move.among == (one.key, other.key)
+    assert move.sources == (0,)
+    assert move.figures == {"access_share": 1.0, "remote_mb": HALF / MIB, "processes": 2.0}
+
+
+def test_halves_that_lie_crosswise_are_moved_though_as_much_is_on_each_node_as_belongs_there():
+    evenly = {0: PAGES // 2, 1: PAGES // 2}
+
+    plan = policy().decide(snapshot(processes=halves(pages=evenly)))
+
+    assert sorted(wishes(plan)) == [(1000, list(LOW), (0,), HALF), (1001, list(HIGH), (1,), HALF)]
+
+
+def test_who_has_a_file_at_another_address_is_asked_for_what_it_has_there():
+    one = worker(1000, 0, reads=ALL, kind=RegionKind.FILE, pages={1: PAGES})
+    other = worker(1001, 0, at=FAR, kind=RegionKind.FILE, pages={1: PAGES})
+    other = replace(other, accesses=accesses(HIGH, FAR, AccessSource.DAMON, each=20))
+
+    first, second = policy().decide(snapshot(processes=[one, other])).moves
+
+    assert (first.process.pid, ranges(first)) == (1000, list(LOW))
+    assert (second.process.pid, ranges(second, FAR)) == (1001, list(HIGH))
+
+
+def test_what_was_told_once_holds_and_what_was_dealt_with_is_not_asked_for_again_for_a_while():
+    threshold, seen = policy(), snapshot(1.0, processes=halves())
+    later = [replace(each, accesses=None) for each in seen.processes]
+
+    plan = threshold.decide(seen)
+    threshold.review(tick(seen, moves=plan.moves, outcomes=[Outcome(Ending.LIMIT, HALF // 2)]))
+    again = threshold.decide(snapshot(2.0, processes=later))
+    threshold.review(tick(snapshot(2.0, processes=later), moves=again.moves))
+    done = threshold.decide(snapshot(3.0, processes=later))
+    late = threshold.decide(snapshot(3.0 + shared.AGAIN_S, processes=later))
+
+    assert wishes(again) == wishes(late) == wishes(plan)
+    assert done.moves == ()
+
+
+def test_a_reader_that_settles_elsewhere_has_its_part_brought_there():
+    threshold, (one, other) = policy(patience=2), halves()
+    elsewhere = worker(1001, 0, pages={0: PAGES // 2, 1: PAGES // 2})
+    for time_s in (1.0, 2.0):
+        plan = threshold.decide(snapshot(time_s, processes=[one, other]))
+
+    not_yet = threshold.decide(snapshot(3.0, processes=[one, elsewhere]))
+    settled = threshold.decide(snapshot(4.0, processes=[one, elsewhere]))
+
+    assert [move.targets for move in plan.moves] == [(1,)]
+    assert not_yet.moves == ()
+    assert [(move.process.pid, ranges(move), move.targets) for move in settled.moves] == [
+        (1001, list(HIGH), (0,))
+    ]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        worker(1001, 1, reads=ALL),
+        worker(1001, 1),
+        worker(1001, 1, reads=HIGH, source=AccessSource.IDLE_PAGES),
+        process(1001, regions=worker(1001, 1).regions, cpu_s={0: 0.5, 1: 0.5}),
+    ],
+    ids=["read by both", "nothing told", "nobody named", "on several nodes"],
+)
+def test_what_cannot_be_said_to_be_used_from_one_node_stays(second):
+    first = worker(1000, 0, reads=ALL if second.accesses and second.accesses.checks else None)
+
+    plan = policy().decide(snapshot(processes=[first, second]))
+
+    assert plan.moves == ()
+
+
+def test_before_anything_is_told_memory_goes_where_all_run_who_map_it_and_one_that_sleeps_does_not_count():
+    threshold, asleep, awake = policy(), worker(999, None), [worker(1000, 1), worker(1001, 1)]
+
+    at_once = policy().decide(snapshot(1.0, processes=awake))
+    early = threshold.decide(snapshot(1.0, processes=[asleep, *awake]))
+    late = threshold.decide(snapshot(1.0 + shared.UNDECIDED_S, processes=[asleep, *awake]))
+
+    assert early.moves == ()
+    assert wishes(at_once) == wishes(late) == [(1000, list(ALL), (1,), MB * MIB)]
+
+
+def test_memory_whose_processes_all_sleep_stays():
+    threshold, asleep = policy(), [worker(1000, None), worker(1001, None)]
+    threshold.decide(snapshot(1.0, processes=asleep))
+
+    assert threshold.decide(snapshot(1.0 + shared.UNDECIDED_S, processes=asleep)).moves == ()
+
+
+def test_threads_that_were_told_apart_count_where_they_were_seen():
+    one = worker(1000, 0)
+    by_threads = accesses(HIGH, HEAP, AccessSource.PEBS, node=1)
+    one = replace(one, accesses=by_threads)
+
+    plan = policy().decide(snapshot(processes=[one, worker(1001, 0)]))
+
+    assert wishes(plan) == [(1000, list(HIGH), (1,), HALF)]
+
+
+def test_samples_count_as_many_however_large_their_region():
+    few = replace(worker(1000, 0), accesses=accesses(ALL, HEAP, AccessSource.PEBS, each=10))
+    many = replace(worker(1001, 1), accesses=accesses(HIGH, HEAP, AccessSource.PEBS, each=100))
+
+    plan = policy().decide(snapshot(processes=[few, many]))
+
+    assert wishes(plan) == [(1001, list(HIGH), (1,), HALF)]
+
+
+def test_too_little_to_be_worth_it_stays():
+    for least_mb in (MB, 2 * MB):
+        plan = policy(least_remote_mb=least_mb).decide(snapshot(processes=halves()))
+
+        assert plan.moves == ()
+
+
+def test_what_nobody_decided_on_is_left_to_each_process_after_a_while():
+    threshold = policy()
+    both = [worker(1000, 0), worker(1001, 1)]
+
+    early = threshold.decide(snapshot(1.0, processes=both))
+    late = threshold.decide(snapshot(1.0 + shared.UNDECIDED_S, processes=both))
+
+    assert early.moves == ()
+    assert [(move.process.pid, move.among) for move in late.moves] == [(1001, ())]
+
+
+def test_what_is_decided_on_is_left_out_of_what_a_process_has_moved_for_itself():
+    one, other = halves()
+    own = regions({0: PAGES}, {0: 2 * PAGES}, backing=5, mapmax=2)
+    own.backing[1] = own.offset[1] = 0
+    other = replace(other, regions=own)
+
+    plan = policy().decide(snapshot(processes=[one, other]))
+
+    alone = [move for move in plan.moves if not move.among]
+    assert [ranges(move) for move in alone] == [[(MB * MIB + MIB, 3 * MB * MIB + MIB)]]
+
+
+def test_jobs_do_not_mix():
+    """The second job maps a file of the same number, and nothing was told of it."""
+    others = job(worker(2000, 0), worker(2001, 1), cgroup_id=2)
+
+    plan = policy().decide(snapshot(jobs=[job(*halves()), others]))
+
+    assert [move.process.pid for move in plan.moves] == [1001]
+
+
+def test_nothing_seen_at_all_of_any_process_moves_nothing():
+    one, other = worker(1000, 0, reads=()), worker(1001, 1, reads=())
+
+    assert policy().decide(snapshot(processes=[one, other])).moves == ()
