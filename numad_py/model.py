@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -354,7 +355,7 @@ class Snapshot:
     @cached_property
     def processes(self) -> tuple[Process, ...]:
         """The processes of all jobs, in the order of the jobs."""
-        return tuple(process for job in self.jobs for process in job.processes)
+        return tuple(chain.from_iterable([job.processes for job in self.jobs]))
 
     @cached_property
     def row_of(self) -> Mapping[ProcessKey, int]:
@@ -364,7 +365,7 @@ class Snapshot:
     @cached_property
     def keys(self) -> tuple[ProcessKey, ...]:
         """The keys of ``processes``, in their order."""
-        return tuple(process.key for process in self.processes)
+        return tuple([process.key for process in self.processes])
 
     @cached_property
     def cpu_read_s(self) -> Floats:

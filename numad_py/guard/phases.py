@@ -53,6 +53,9 @@ class Phases:
 
     def look(self, snapshot: Snapshot) -> None:
         """See who turned."""
+        if not snapshot.processes:
+            self._stays, self._s_per_byte = {}, {}
+            return
         stays = {key: stay for key, stay in self._stays.items() if key in snapshot.row_of}
         used_s, most_s = snapshot.cpu_s.sum(axis=1), snapshot.cpu_s.max(axis=1, initial=0.0)
         sure = (used_s > 0) & (most_s >= HOME_CPU_SHARE * used_s)
