@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -94,6 +95,11 @@ class Regions:
     def shared(self) -> Bools:
         """The only rows that may ever be moved for all that map them."""
         return self.unbound & (self.backing > 0)
+
+    @cached_property
+    def is_shared(self) -> bool:
+        """Whether any row is."""
+        return bool(self.shared.any())
 
     @cached_property
     def movable_bytes(self) -> Ints:
@@ -349,12 +355,27 @@ class Snapshot:
     @cached_property
     def processes(self) -> tuple[Process, ...]:
         """The processes of all jobs, in the order of the jobs."""
-        return tuple(process for job in self.jobs for process in job.processes)
+        return tuple(chain.from_iterable([job.processes for job in self.jobs]))
 
     @cached_property
     def row_of(self) -> Mapping[ProcessKey, int]:
         """Where a process stands in ``processes``, and in every column by process."""
-        return {process.key: row for row, process in enumerate(self.processes)}
+        return {key: row for row, key in enumerate(self.keys)}
+
+    @cached_property
+    def keys(self) -> tuple[ProcessKey, ...]:
+        """The keys of ``processes``, in their order."""
+        return tuple([process.key for process in self.processes])
+
+    @cached_property
+    def cpu_read_s(self) -> Floats:
+        """By process: when its threads were read."""
+        return self.time_s - np.array([process.cpu_age_s for process in self.processes], np.float64)
+
+    @cached_property
+    def placed_s(self) -> Floats:
+        """By process: when its pages were last known to be where they are."""
+        return self.time_s - np.array([process.placement_age_s for process in self.processes], np.float64)
 
     @cached_property
     def cpu_s(self) -> Floats:
@@ -380,10 +401,11 @@ class Snapshot:
     @cached_property
     def threads(self) -> tuple[Ints, Ints, Floats]:
         """All threads as columns: the row of their process, CPU, CPU seconds."""
-        threads = [process.threads for process in self.processes]
-        row = np.repeat(np.arange(len(threads)), [len(each.cpu) for each in threads])
-        cpu = np.concatenate([np.zeros(0, np.int64), *(each.cpu for each in threads)])
-        cpu_s = np.concatenate([np.zeros(0), *(each.cpu_s for each in threads)])
+        every = [process.threads for process in self.processes]
+        ran = [row for row, each in enumerate(every) if len(each.cpu)]  # few, where all is at rest
+        row = np.repeat(np.array(ran, np.int64), [len(every[each].cpu) for each in ran])
+        cpu = np.concatenate([np.zeros(0, np.int64), *(every[each].cpu for each in ran)])
+        cpu_s = np.concatenate([np.zeros(0), *(every[each].cpu_s for each in ran)])
         return row, cpu, cpu_s
 
     @cached_property

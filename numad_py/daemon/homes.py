@@ -23,14 +23,15 @@ class Homes:
 
     def after(self, snapshot: Snapshot) -> "Homes":
         """Learn who ran where since the last look, and forget who is gone."""
-        processes, cpu_s, on = snapshot.processes, snapshot.cpu_s, snapshot.topology
+        cpu_s, on = snapshot.cpu_s, snapshot.topology
         ran = np.flatnonzero(cpu_s.any(axis=1))
+        if on is self.topology and not len(ran) and len(self.remote) <= len(snapshot.processes):
+            return self
         remote = on.has_cpus & ~on.homes(cpu_s[ran])
-        now = {processes[row].key: each for row, each in zip(ran.tolist(), remote, strict=True)}
+        now = {snapshot.keys[row]: each for row, each in zip(ran.tolist(), remote, strict=True)}
         known = {**self.remote, **now} if on is self.topology else now
-        if len(known) > len(processes):
-            alive = {process.key for process in processes}
-            known = {key: each for key, each in known.items() if key in alive}
+        if len(known) > len(snapshot.processes):
+            known = {key: each for key, each in known.items() if key in snapshot.row_of}
         return Homes(on, known)
 
     def placed(self, job: Job, nodes: int) -> Ints:

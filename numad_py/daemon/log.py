@@ -100,16 +100,7 @@ class TickLog:
         """Tell of one turn of the loop, of which looking took ``look_s``."""
         snapshot = tick.snapshot
         self._forget_before(snapshot.time_s - REPEAT_S)
-        who: dict[ProcessKey, dict[str, Any]] = {
-            process.key: {
-                "pid": process.key.pid,
-                "comm": process.comm,
-                "job": job.path,
-                "policy": job.profile,
-            }
-            for job in snapshot.jobs
-            for process in job.processes
-        }
+        who = _who(tick)
         for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True):
             self._move(move, outcome, who[move.process], snapshot.time_s)
         for task_move, outcome in zip(tick.plan.task_moves, tick.task_outcomes, strict=True):
@@ -124,7 +115,7 @@ class TickLog:
         self._log.debug(
             "tick",
             jobs=len(snapshot.jobs),
-            processes=len(who),
+            processes=len(snapshot.processes),
             moves=len(tick.plan.moves),
             look_ms=_ms(look_s),
             move_ms=_ms(sum(outcome.took_s for outcome in tick.outcomes)),
@@ -196,6 +187,23 @@ class TickLog:
     def _forget_before(self, time_s: float) -> None:
         self._said_s = {what: when for what, when in self._said_s.items() if when > time_s}
         self._alike = Counter(event for event, *_ in self._said_s)
+
+
+def _who(tick: Tick) -> dict[ProcessKey, dict[str, Any]]:
+    """Give the words for every process, where any is to be told of."""
+    plan, jobs = tick.plan, tick.snapshot.jobs
+    if not (plan.moves or plan.task_moves or plan.held):
+        return {}
+    return {
+        process.key: {
+            "pid": process.key.pid,
+            "comm": process.comm,
+            "job": job.path,
+            "policy": job.profile,
+        }
+        for job in jobs
+        for process in job.processes
+    }
 
 
 def _mb(size_bytes: int) -> float:

@@ -173,8 +173,11 @@ class Ledger:
 
 def _booked(accounts: Mapping[int, Account], tick: Tick) -> dict[int, Account]:
     """Add a turn to the accounts of the jobs that are still there."""
-    job_of = {process.key: job.cgroup_id for job in tick.snapshot.jobs for process in job.processes}
     booked = {job.cgroup_id: accounts.get(job.cgroup_id, Account()) for job in tick.snapshot.jobs}
+    plan = tick.plan
+    if not (plan.moves or plan.held or plan.judged):
+        return booked
+    job_of = {process.key: job.cgroup_id for job in tick.snapshot.jobs for process in job.processes}
     for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True):
         if (job_id := job_of.get(move.process)) is not None:
             booked[job_id] = _with_outcome(booked[job_id], outcome, tick.snapshot.time_s)

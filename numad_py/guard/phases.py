@@ -11,6 +11,8 @@ Application: a move to where a process runs is worth its time only if what is le
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from numad_py import prices
 from numad_py.model import MovePages, Outcome, ProcessKey, Snapshot
 
@@ -51,17 +53,18 @@ class Phases:
 
     def look(self, snapshot: Snapshot) -> None:
         """See who turned."""
-        before, self._stays = self._stays, {}
+        if not snapshot.processes:
+            self._stays, self._s_per_byte = {}, {}
+            return
+        stays = {key: stay for key, stay in self._stays.items() if key in snapshot.row_of}
         used_s, most_s = snapshot.cpu_s.sum(axis=1), snapshot.cpu_s.max(axis=1, initial=0.0)
         sure = (used_s > 0) & (most_s >= HOME_CPU_SHARE * used_s)
-        homes = snapshot.cpu_s.argmax(axis=1).tolist()
-        for process, is_sure, home in zip(snapshot.processes, sure.tolist(), homes, strict=True):
-            known = before.get(process.key)
-            if is_sure:
-                known = (known or _Stay(home)).after(home, snapshot.time_s)
-            if known:
-                self._stays[process.key] = known
-        self._s_per_byte = {key: cost for key, cost in self._s_per_byte.items() if key in self._stays}
+        homes = snapshot.cpu_s.argmax(axis=1)
+        for row in np.flatnonzero(sure).tolist():
+            key, home = snapshot.keys[row], int(homes[row])
+            stays[key] = stays.get(key, _Stay(home)).after(home, snapshot.time_s)
+        self._stays = stays
+        self._s_per_byte = {key: cost for key, cost in self._s_per_byte.items() if key in stays}
 
     def home(self, key: ProcessKey) -> int:
         """Give the position of the node where a process runs; -1 where none stands out."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from numad_py.kernel import Malformed
+from numad_py.kernel import Malformed, small_file
 
 __all__ = ["Alarms", "Malformed", "read"]
 
@@ -26,18 +26,18 @@ def read(root: Path = Path("/")) -> Alarms:
     """Read the counts; Malformed where they are no numbers."""
     # Since Linux commits 9db89b411170 ("exit: Expose "oops_count" to sysfs") and 8b05aa263361 ("panic: Expose
     # "warn_count" to sysfs") (in v6.2); before, the taint tells of the first alone.
-    taint = _number(root / "proc/sys/kernel/tainted") or 0
-    oopses = _number(root / "sys/kernel/oops_count")
-    warnings = _number(root / "sys/kernel/warn_count")
+    taint = _number(f"{root}/proc/sys/kernel/tainted") or 0
+    oopses = _number(f"{root}/sys/kernel/oops_count")
+    warnings = _number(f"{root}/sys/kernel/warn_count")
     return Alarms(
         taint >> _OOPS_BIT & 1 if oopses is None else oopses,
         taint >> _WARNING_BIT & 1 if warnings is None else warnings,
     )
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     try:
-        text = path.read_text().strip()
+        text = small_file.read(path).decode().strip()
     except FileNotFoundError:
         return None
     if not text.isdecimal():

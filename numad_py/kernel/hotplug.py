@@ -5,6 +5,8 @@
 from pathlib import Path
 from typing import Final
 
+from numad_py.kernel import small_file
+
 __all__ = ["present"]
 
 _LISTS: Final = (
@@ -20,11 +22,11 @@ def present(root: Path = Path("/")) -> tuple[str, ...]:
 
     What the kernel was built without is empty, and so is what cannot be read now.
     """
-    return tuple(_text(root / path) for path in _LISTS)
+    return tuple(_text(f"{root}/{path}") for path in _LISTS)
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        return path.read_text("ascii")
+        return small_file.read(path).decode("ascii")
     except OSError:
         return ""

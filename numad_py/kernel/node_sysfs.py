@@ -4,16 +4,26 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from numad_py.kernel import Malformed, cpu_sysfs, cpulist, memory_sysfs, pci
+from numad_py.kernel import Malformed, cpu_sysfs, cpulist, memory_sysfs, pci, small_file
 from numad_py.model import NodeMemory
 from numad_py.topology import Ints, Node, Topology
 
-__all__ = ["PAGE_BYTES", "Malformed", "distances", "meminfo", "read_memory", "read_topology", "watermarks"]
+__all__ = [
+    "PAGE_BYTES",
+    "Malformed",
+    "distances",
+    "meminfo",
+    "read_memory",
+    "read_topology",
+    "read_watermarks",
+    "watermarks",
+]
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -66,10 +76,10 @@ def read_topology(root: Path = Path("/"), page_bytes: int = PAGE_BYTES) -> Topol
     )
 
 
-def read_memory(root: Path, topology: Topology) -> NodeMemory:
-    """Read the state of each node's memory. A node gone off line raises FileNotFoundError."""
+def read_memory(root: Path, topology: Topology, high: Mapping[int, int] | None = None) -> NodeMemory:
+    """Read the state of each node's memory, but for its high watermark where that is known. A node gone off line raises FileNotFoundError."""
     nodes = [read_meminfo(node.id, root) for node in topology.nodes]
-    high = watermarks((root / "proc/zoneinfo").read_bytes())
+    high = read_watermarks(root) if high is None else high
 
     def column(*names: str) -> Ints:
         return np.array([sum(node[name] for name in names) for node in nodes], np.int64)
@@ -99,6 +109,11 @@ def distances(text: bytes, nodes: int) -> tuple[int, ...]:
     if len(row) != nodes or not _DISTANCES.fullmatch(text):
         raise Malformed(f"distance: not {nodes} numbers: {text[:80]!r}")
     return tuple(map(int, row))
+
+
+def read_watermarks(root: Path) -> dict[int, int]:
+    """Read every node's from /proc/zoneinfo, which tells of each CPU too, and is long where there are many."""
+    return watermarks(small_file.read(f"{root}/proc/zoneinfo"))
 
 
 def watermarks(text: bytes) -> dict[int, int]:
@@ -146,8 +161,13 @@ def _total_bytes(text: bytes) -> int:
 
 def read_meminfo(id_: int, root: Path) -> dict[str, int]:
     """Read the bytes that a node's meminfo counts, by the kernel's names."""
-    path = _directory(id_, root) / "meminfo" if (root / _NODES).is_dir() else root / "proc/meminfo"
-    return meminfo(path.read_bytes())
+    try:
+        text = small_file.read(f"{root}/{_NODES}/node{id_}/meminfo")
+    except FileNotFoundError:
+        if (root / _NODES).is_dir():
+            raise
+        text = small_file.read(f"{root}/proc/meminfo")
+    return meminfo(text)
 
 
 def _without_numa(root: Path) -> tuple[tuple[Node, ...], tuple[tuple[int, ...], ...]]:

@@ -25,10 +25,11 @@ class ByProfile(Policy):
         self._asked = []
         for name, policy in self._policies.items():
             jobs = tuple(job for job in snapshot.jobs if job.profile == name)
-            own = replace(snapshot, jobs=jobs)
+            # The very same where all are its own: columns that one has made of it serve the next.
+            own = snapshot if len(jobs) == len(snapshot.jobs) else replace(snapshot, jobs=jobs)
             plan = policy.decide(own)
             self._asked.append((policy, own, plan))
-            snapshot = _without_room_for(plan, snapshot)
+            snapshot = _without_room_for(plan, snapshot) if plan.moves else snapshot
         return Plan(
             tuple(move for _, _, plan in self._asked for move in plan.moves),
             tuple(held for _, _, plan in self._asked for held in plan.held),

@@ -8,6 +8,7 @@ Primitive: a node's CPUs cannot have given a process more time than has passed; 
 Application: such a look is no evidence, and no more is one at which the CPU time was not read anew.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -25,19 +26,26 @@ class Readings:
     """Follows when the CPU time of each process was read, and how long it ran for that."""
 
     def __init__(self) -> None:
-        self._known: dict[ProcessKey, tuple[float, float]] = {}
+        self._keys: tuple[ProcessKey, ...] = ()
+        self._read_s, self._period_s = np.zeros(0), np.zeros(0)
 
     def look(self, snapshot: Snapshot) -> tuple[Bools, Floats]:
         """Give by process whether it was read anew, and how long it ran for what it used; at first, as if all the time."""
-        keys = [each.key for each in snapshot.processes]
-        never = (-np.inf, 0.0)
-        last_s, period_s = np.array([self._known.get(key, never) for key in keys]).reshape(-1, 2).T
-        now_s = np.array([snapshot.time_s - each.cpu_age_s for each in snapshot.processes], np.float64)
+        before, now_s = rows_before(self._keys, snapshot.keys), snapshot.cpu_read_s
+        last_s, period_s = np.append(self._read_s, -np.inf)[before], np.append(self._period_s, 0.0)[before]
         fresh = now_s - last_s > SAME_S
         passed_s = np.where(np.isfinite(last_s), now_s - last_s, np.maximum(snapshot.busiest_s, SAME_S))
         period_s = np.where(fresh, passed_s, period_s)
-        self._known = dict(zip(keys, zip(now_s.tolist(), period_s.tolist(), strict=True), strict=True))
+        self._keys, self._read_s, self._period_s = snapshot.keys, now_s, period_s
         return fresh, period_s
+
+
+def rows_before(before: Sequence[ProcessKey], now: Sequence[ProcessKey]) -> Ints:
+    """Give for each process the row that it had in columns of before; -1, the last, for one that was in none."""
+    if before == now:
+        return np.arange(len(now))
+    row_of = {key: row for row, key in enumerate(before)}
+    return np.array([row_of.get(key, -1) for key in now], np.int64)
 
 
 def homes(

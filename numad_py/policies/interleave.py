@@ -70,6 +70,9 @@ class Interleave(Policy):
 
     def decide(self, snapshot: Snapshot) -> Plan:
         before, self._looks = self._looks, {}
+        if not snapshot.processes:
+            self._readings, self._seen = Readings(), None
+            return Plan()
         over = _nodes_to_spread_over(snapshot)
         moves = []
         _, period_s = self._readings.look(snapshot)

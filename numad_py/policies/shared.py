@@ -91,6 +91,11 @@ class SharedMemory:
         self._wished: dict[tuple[ProcessKey, tuple[int, ...]], bytes] = {}
         self._dealt_with: dict[tuple[ProcessKey, tuple[int, ...]], tuple[bytes, float]] = {}
 
+    @property
+    def is_any(self) -> bool:
+        """Whether any job shared memory at the last look."""
+        return bool(self._since_s)
+
     def decide(self, snapshot: Snapshot, nodes: Ints, cores: Floats) -> tuple[list[MovePages], Snapshot]:
         """Give moves of what is shared, and the snapshot without it.
 
@@ -202,7 +207,7 @@ class SharedMemory:
 
 
 def _sharing(job: Job) -> list[Process]:
-    return [each for each in job.processes if each.regions.shared.any()]
+    return [each for each in job.processes if each.regions.is_shared]
 
 
 def _rows(process: Process, backing: int) -> list[int]:

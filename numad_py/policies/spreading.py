@@ -52,7 +52,8 @@ class Spreading:
 
 def wishes(snapshot: Snapshot, home: Ints, cores: Floats, told: Mapping[int, object]) -> dict[int, Wish]:
     """Give by row of its process what it uses hard on several nodes, but for those of which was told who uses what."""
-    computing = np.array([_computes(job) for job in snapshot.jobs for _ in job.processes], bool)
+    computing = np.array([_computes(job) for job in snapshot.jobs], bool)
+    computing = np.repeat(computing, [len(job.processes) for job in snapshot.jobs])
     rows = np.flatnonzero((home == SEVERAL) & ~computing)
     found = {
         row: _wish(process := snapshot.processes[row], process.regions.movable, cores[row], snapshot.topology)

@@ -77,7 +77,7 @@ class TaskMoves:
         self._notes: dict[ProcessKey, str] = {}
 
     def decide(self, look: Look) -> Decided:
-        snapshot, on, keys = look.whole, look.whole.topology, list(look.whole.row_of)
+        snapshot, on, keys = look.whole, look.whole.topology, look.whole.keys
         load = runnable(snapshot, look.period_s)
         self._follow(look, load)
         job = np.repeat(np.arange(len(snapshot.jobs)), [len(each.processes) for each in snapshot.jobs])

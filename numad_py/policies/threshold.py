@@ -39,6 +39,7 @@ from numad_py.model import (
     Plan,
     ProcessKey,
     Refusal,
+    Regions,
     Snapshot,
     Tick,
 )
@@ -111,11 +112,15 @@ class Threshold(Policy):
         )
         self._tasks = TaskMoves(self._weigh, self.parameters) if tasks else None
         self._looked: tuple[Snapshot, Snapshot] | None = None  # what was seen, and without what jobs share
+        self._regions: list[Regions] = []  # of the processes of that look
 
     def decide(self, snapshot: Snapshot) -> Plan:
         rules, on = self.parameters, snapshot.topology
         room_bytes = self._room.look(snapshot, rules.room_for_s)
         fresh, period_s = self._readings.look(snapshot)
+        if not self._is_news(snapshot, fresh):
+            self._asked, self._looked = Counter(), (snapshot, snapshot)
+            return Plan()
         home = homes(
             snapshot, fresh, period_s, least_cpu_s=rules.least_cpu_s, share_above=rules.home_cpu_share_above
         )
@@ -133,12 +138,12 @@ class Threshold(Policy):
         spread = spreading.wishes(snapshot, home, cores, parts)
         wished = wishes(offers, parts, on) | spread
         self._see(snapshot, fresh, cores, wished)
-        before, self._evidence = self._evidence, {}
-        for key, where in zip(snapshot.row_of, home.tolist(), strict=True):
-            known = before.get(key, UNKNOWN)
-            self._evidence[key] = known if where == NO_EVIDENCE else self._weigh(known, self._seen[key].wish)
-        keys = list(snapshot.row_of)
-        acting = np.array([self._evidence[keys[row]].acting for row in offers.process.tolist()], bool)
+        self._evidence = {key: self._evidence.get(key, UNKNOWN) for key in snapshot.keys}
+        for key in (snapshot.keys[row] for row in np.flatnonzero(home != NO_EVIDENCE).tolist()):
+            self._evidence[key] = self._weigh(self._evidence[key], self._seen[key].wish)
+        acting = np.array(
+            [self._evidence[snapshot.keys[row]].acting for row in offers.process.tolist()], bool
+        )
         tasks = Decided()
         if self._tasks:
             pages = {row: wish for row, wish in wished.items() if home[row] >= 0}
@@ -151,6 +156,12 @@ class Threshold(Policy):
             (*plan.held, *tasks.held),
             tasks.moves,
         )
+
+    def _is_news(self, snapshot: Snapshot, fresh: Bools) -> bool:
+        """Say whether it tells anything that the last look did not; time alone decides on nothing but what is shared."""
+        before, self._regions = self._regions, [process.regions for process in snapshot.processes]
+        told = any(process.accesses for process in snapshot.processes)
+        return told or bool(fresh.any()) or self._regions != before or self._shared.is_any
 
     def review(self, tick: Tick) -> None:
         """Forget what an investigation told once all of it lies where it belongs: page counts will not say so."""
@@ -199,8 +210,8 @@ class Threshold(Policy):
 
     def _shards(self, snapshot: Snapshot, home: Ints) -> Iterator[tuple[int, Shards]]:
         """Give by row the parts of processes of which was told who uses what, where they have no single home."""
-        told = {each.key: each.accesses or self._told.get(each.key) for each in snapshot.processes}
-        self._told = {key: accesses for key, accesses in told.items() if accesses}
+        told = ((each.key, each.accesses or self._told.get(each.key)) for each in snapshot.processes)
+        self._told = {key: accesses for key, accesses in told if accesses}
         share_above = self.parameters.home_cpu_share_above
         for key, accesses in self._told.items():
             row = snapshot.row_of[key]
@@ -211,11 +222,13 @@ class Threshold(Policy):
                     yield row, parts
 
     def _see(self, snapshot: Snapshot, fresh: Bools, cores: Floats, wishes: Mapping[int, Wish]) -> None:
-        before, self._seen = self._seen, {}
         busiest_share = (cores / np.maximum(snapshot.topology.cpus_by_node, 1)).max(axis=1, initial=0.0)
-        for (key, row), anew in zip(snapshot.row_of.items(), fresh.tolist(), strict=True):
-            now = Seen(snapshot.cpu_s[row], busiest_share[row].item(), wishes.get(row))
-            self._seen[key] = now if anew else before[key]
+        rows = zip(snapshot.keys, fresh.tolist(), snapshot.cpu_s, busiest_share.tolist(), strict=True)
+        before = self._seen
+        self._seen = {
+            key: Seen(cpu_s, busiest, wishes.get(row)) if anew else before[key]
+            for row, (key, anew, cpu_s, busiest) in enumerate(rows)
+        }
 
     def _weigh(self, known: Evidence, wish: Wish | None) -> Evidence:
         rules, restless = self.parameters, FORGETS * known.restless

@@ -5,7 +5,7 @@
 Problem: what a look costs depends on how many processes, threads and regions there
 are, and on how often they change; a daemon at rest must not be felt.
 Primitive: an account that fills with a share of every second and holds a minute's worth,
-so that a start or a storm may be met at once and is paid for afterwards.
+so that a storm may be met at once and is paid for afterwards. At the start it holds more, once.
 Application: what recurs is stretched until it takes its part of the share; the rest is done
 most urgent first for as long as the account lasts.
 """
@@ -18,6 +18,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 FULL_S = 60.0  # of the share that the account holds
+START_S = 300.0  # of it that a start may take, when all there is has to be read for the first time
 ALWAYS_S = 1e-6  # which lets one thing be done, the most urgent: else a small budget would be a blindfold
 LONGEST_LOOK_S = 0.1  # of CPU time that one look may take out of it
 
@@ -27,7 +28,7 @@ class Budget:
 
     def __init__(self, core_share: float) -> None:
         self._core_share = core_share
-        self._balance_s = core_share * FULL_S
+        self._balance_s = core_share * START_S
         self._filled_s: float | None = None
         self._paid: deque[tuple[float, float]] = deque()
 
@@ -35,7 +36,8 @@ class Budget:
         """Let time pass; called as a look begins."""
         since_s = 0.0 if self._filled_s is None else now_s - self._filled_s
         self._filled_s = now_s
-        self._balance_s = min(self._balance_s + self._core_share * since_s, self._core_share * FULL_S)
+        full_s = max(self._core_share * FULL_S, self._balance_s)
+        self._balance_s = min(self._balance_s + self._core_share * since_s, full_s)
 
     def left_s(self, spent_s: float) -> float:
         """Give what this look may still take, having taken so much."""

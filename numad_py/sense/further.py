@@ -90,6 +90,9 @@ def _with(
     gpus: Mapping[ProcessKey, tuple[str, ...]],
     accesses: Mapping[ProcessKey, Accesses],
 ) -> Job:
+    if not gpus and not accesses:
+        return replace(job, counters=counters) if counters else job
+
     def more(process: Process) -> Process:
         key = process.key
         if key not in gpus and key not in accesses:

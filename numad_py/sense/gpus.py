@@ -72,6 +72,8 @@ class Gpus:
             self._due_s = now_s + AGE_S
             self._read_lists(keys)
         self._read_open([] if self._lists_all else keys, now_s)
+        if not self._listed and not self._open:
+            return {}
         known = {key: self._listed.get(key, frozenset()) | self._open.get(key, _NEVER)[1] for key in keys}
         return {key: tuple(sorted(gpus)) for key, gpus in known.items() if gpus}
 

@@ -35,7 +35,7 @@ class Jobs:
         self._mount = mount
         self._tree = Tree(mount)
         self._ruled_by: Rules | None = None
-        self._unlisted = ""
+        self._unfound = self._unlisted = ""
 
     @property
     def groups(self) -> tuple[LabelledCgroup, ...]:
@@ -51,19 +51,31 @@ class Jobs:
     @property
     def problems(self) -> tuple[str, ...]:
         """What keeps jobs, or who is in them, from being found."""
-        return tuple(problem for problem in (self._tree.problem, self._unlisted) if problem)
+        return tuple(problem for problem in (self._tree.problem, self._unfound, self._unlisted) if problem)
 
     def find(self) -> None:
         """Look for jobs, where a cgroup or the rules changed, and for the processes of all."""
+        if not self.refresh():
+            self.list_processes()
+
+    def refresh(self) -> bool:
+        """Look for jobs, and for their processes, where a cgroup or the rules changed; say whether any did."""
         rules = self.rules
         try:
             changed = self._tree.refresh()
         except OSError as error:  # no descriptor is left: all stays as it was, until the next time
-            self._unlisted = f"cgroups cannot be looked at: {error}"
-            return
-        if changed or rules is not self._ruled_by:
-            self.labels = opt_in.assign(self._tree.directories, self._mount, rules)
-            self._ruled_by = rules
+            self._unfound = f"cgroups cannot be looked at: {error}"
+            return False
+        self._unfound = ""
+        if not changed and rules is self._ruled_by:
+            return False
+        self.labels = opt_in.assign(self._tree.directories, self._mount, rules)
+        self._ruled_by = rules
+        self.list_processes()
+        return True
+
+    def list_processes(self) -> None:
+        """See who is in the jobs that are known."""
         self._unlisted = ""
         self.pids = {
             group.cgroup_id: tuple(sorted(set(chain.from_iterable(map(self._procs, group.directories)))))

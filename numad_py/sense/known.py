@@ -41,13 +41,14 @@ class Known:
     ``placement_s``, and nothing could have changed it until ``sure_s``. ``was_moved`` is by us, since.
     ``why`` says why the process is left out, if it is, until ``retry_s``. A walk for what a
     sample cannot tell was begun at ``walked_s``, and kept it from its memory for ``walk_locked_s`` at most.
-    Its address space is as large as it was at ``same_size_s``, when it last was of another size.
+    ``line`` is its own in /proc, which told ``stat``. Its address space is as large as it was at ``same_size_s``, when it last was of another size.
     """
 
     key: ProcessKey
     stat: proc_stat.Stat
     job: int
     seen_s: float
+    line: bytes = b""
     threads: Threads = NO_THREADS
     threads_s: float = NEVER_S
     threads_cost_s: float = LIKELY_THREADS_S
@@ -90,10 +91,9 @@ class Known:
         """How many regions and VMAs are remembered of it."""
         return self.placement.rows if self.placement else 0
 
-    @property
-    def placement_cost_s(self) -> float:
-        """CPU time that reading its placement took, or is likely to take."""
-        return self.placement.cost_s if self.placement and not self._was_walked else LIKELY_PLACEMENT_S
+    def placement_cost_s(self, likely_s: float) -> float:
+        """CPU time that reading its placement took; where it was not read yet, what that is likely to take."""
+        return self.placement.cost_s if self.placement and not self._was_walked else likely_s
 
     def remember(self, placement: Placement, now_s: float) -> None:
         """Take over what was read."""
@@ -132,7 +132,7 @@ class Known:
         return (
             then is not None
             and not self.was_moved
-            and _footprint(then.stat) == _footprint(self.stat)
+            and (then.stat is self.stat or _footprint(then.stat) == _footprint(self.stat))
             and then.migrated_pages == migrated_pages
         )
 

@@ -13,22 +13,23 @@ moved or are long unread, most urgent first and within a budget. What had to wai
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import numpy as np
 
-from numad_py.kernel import Malformed, cgroup, hotplug, node_sysfs, proc_stat, vmstat
+from numad_py.kernel import Malformed, cgroup, hotplug, node_sysfs, proc_stat, small_file, vmstat
 from numad_py.model import Job, JobMemory, LookCost, Mempolicy, NodeMemory, ProcessKey, Skipped, Snapshot
 from numad_py.roles import Sensor
 from numad_py.sense.budget import Budget, Recurring
 from numad_py.sense.cpu_time import NO_THREADS, CpuTime
 from numad_py.sense.further import FurtherSenses
 from numad_py.sense.jobs import Jobs, uncovered
-from numad_py.sense.known import Known, Then, agrees
+from numad_py.sense.known import LIKELY_PLACEMENT_S, Known, Then, agrees
 from numad_py.sense.opt_in import LabelledCgroup
 from numad_py.sense.placement import WHOLE_WALK_S, Placement, Reader
 from numad_py.sense.sharing import Sharing
@@ -46,7 +47,7 @@ RETRY_S: Final = 60.0  # after which what could not be read is tried again
 MOST_ROWS: Final = 500_000  # of regions and VMAs, some 50 MB: a user can make 65,530 VMAs a process
 
 FINDING_PART: Final = 0.2  # of the budget, for which jobs there are
-GLANCING_PART: Final = 0.4  # and for a glance at every process
+GLANCING_PART: Final = 0.4  # and for who is in them, and a glance at each
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ class LiveSensor(Sensor):
         self._memory: dict[int, JobMemory | None] = {}
         self._trusted: dict[int, JobMemory] = {}
         self._unseen: dict[str, str] = {}  # what could not be read, why
+        self._waiting: list[Known] = []  # who wants to be read anew, and may not yet
+        self._watermarks: Mapping[int, int] | None = None  # by node, as of the last glance
+        self._likely_placement_s = LIKELY_PLACEMENT_S
         self._migrated_pages = 0
         self._glanced_s = float("-inf")
         self._left_cpu_s: float | None = None  # of the loop's thread, when it left the last look
@@ -164,9 +168,9 @@ class LiveSensor(Sensor):
         now_s, began_s = self._now(), time.process_time()
         self._budget.fill(now_s)
         self._pay_for_the_rest_of_the_turn(now_s)
-        nodes = self._node_memory()
         self._finding.act(now_s, self._find)
         self._glancing.act(now_s, lambda: self._glance(now_s))
+        nodes = self._node_memory()
         postponed = self._read_the_most_urgent(now_s, began_s)
         members = {group.cgroup_id: self._members(group) for group in self.jobs.groups}
         self._sharing.tell(members)
@@ -193,24 +197,32 @@ class LiveSensor(Sensor):
         """Read what each node has free; where that cannot be read, it has no room."""
         self._unseen.pop("memory", None)
         try:
-            return node_sysfs.read_memory(self._root, self._topology)
+            if self._watermarks is None:
+                self._watermarks = node_sysfs.read_watermarks(self._root)
+            return node_sysfs.read_memory(self._root, self._topology, self._watermarks)
         except (OSError, Malformed) as error:  # a node that goes off line among others: the next look knows
             self._unseen["memory"] = f"the memory of nodes cannot be read, so nothing has room: {error}"
             return no_room(self._topology)
 
     def _find(self) -> None:
-        """Find out which jobs there are, and who is in them; forget who is not any more."""
-        self.jobs.find()
+        """Find out which jobs there are; who is in them is seen again at each glance."""
+        if self.jobs.refresh():
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget who is in no job any more."""
         alive = {pid for pids in self.jobs.pids.values() for pid in pids}
         self._known = {pid: known for pid, known in self._known.items() if pid in alive}
         self._unread = {pid: skipped for pid, skipped in self._unread.items() if pid in alive}
         self._cpu_time.keep({known.key for known in self._known.values()})
 
     def _glance(self, now_s: float) -> None:
-        """Read what one line tells of each job, and of each process."""
-        self._glanced_s = now_s
+        """See who is there, and what one line tells of each job, and of each process."""
+        self._glanced_s, self._watermarks = now_s, None
+        self.jobs.list_processes()
+        self._forget()
         try:
-            text = (self._root / "proc/vmstat").read_bytes()
+            text = small_file.read(f"{self._root}/proc/vmstat")
             self._migrated_pages = vmstat.counter(text, b"pgmigrate_success")
         except (OSError, Malformed):
             self._migrated_pages += 1  # for all that is known, somebody moved some
@@ -221,8 +233,10 @@ class LiveSensor(Sensor):
 
     def _glance_at(self, pid: int, group: LabelledCgroup, now_s: float) -> None:
         self._unread.pop(pid, None)
+        known = self._known.get(pid)
         try:
-            stat = proc_stat.read(pid, self._root)
+            line = proc_stat.read_line(pid, self._root)
+            stat = known.stat if known and known.line == line else proc_stat.parse(line)
             stranger = uncovered(pid, group, self._root)
         except (ProcessLookupError, FileNotFoundError):
             self._known.pop(pid, None)
@@ -232,10 +246,10 @@ class LiveSensor(Sensor):
             self._known.pop(pid, None)
             self._unread[pid] = Skipped(ProcessKey(pid, 0), "", str(error))
             return
-        known = self._known.get(pid)
         if known is None or known.key.start_ticks != stat.start_ticks or known.job != group.cgroup_id:
             key = ProcessKey(pid, stat.start_ticks)
             self._known[pid] = known = Known(key, stat, group.cgroup_id, now_s)
+        known.line = line
         known.glance(stat, now_s)
         if stranger or now_s >= known.retry_s:
             known.why, known.retry_s = stranger, now_s
@@ -247,7 +261,7 @@ class LiveSensor(Sensor):
     def _job_memory(self, group: LabelledCgroup) -> JobMemory | None:
         """Give what a job is charged by node, where that may be believed or nothing is known yet."""
         try:
-            text = (group.directories[0] / "memory.numa_stat").read_bytes()
+            text = small_file.read(f"{group.directories[0]}/memory.numa_stat")
             return cgroup.numa_stat(text, self._topology.node_ids)
         except (OSError, Malformed):  # no memory controller here, or the cgroup is gone
             return None
@@ -264,38 +278,46 @@ class LiveSensor(Sensor):
         }
 
     def _read_the_most_urgent(self, now_s: float, began_s: float) -> tuple[ProcessKey, ...]:
-        """Read threads and page tables for as long as the budget lasts; give who has to wait."""
+        """Read threads and page tables for as long as the budget lasts; give who has to wait.
+
+        Only a glance tells who else should be read.
+        """
         for known in self._known.values():
             known.threads = NO_THREADS
-        self._trusted = self._agreeing()
+        weighed = list(self._known.values()) if self._glanced_s == now_s else self._still_waiting()
+        self._trusted = self._agreeing() if weighed else {}
         wanted = [
-            *((urgency, known, True) for urgency, known in self._unread_threads(now_s)),
-            *((urgency, known, False) for urgency, known in self._unread_placements(now_s)),
+            *((urgency, known, True) for urgency, known in self._unread_threads(weighed, now_s)),
+            *((urgency, known, False) for urgency, known in self._unread_placements(weighed, now_s)),
         ]
         wanted.sort(key=lambda each: -each[0])
         left_s = self._budget.left_s(time.process_time() - began_s)
         threads: list[Known] = []
         placements: list[Known] = []
-        waiting: list[ProcessKey] = []
+        waiting: list[Known] = []
         for _, known, is_threads in wanted:
             if left_s <= 0:
-                waiting.append(known.key)
+                waiting.append(known)
                 continue
-            placement_s = known.walk_s(now_s) or known.placement_cost_s
+            placement_s = known.walk_s(now_s) or known.placement_cost_s(self._likely_placement_s)
             left_s -= known.threads_cost_s if is_threads else placement_s
             (threads if is_threads else placements).append(known)
         for known in threads:
             self._read_threads(known, now_s)
         self._read_placements(placements, now_s)
-        return tuple(dict.fromkeys(waiting))
+        self._waiting = list(dict.fromkeys(waiting))
+        return tuple(known.key for known in self._waiting)
 
-    def _unread_threads(self, now_s: float) -> Iterator[tuple[float, Known]]:
-        for known in self._known.values():
+    def _still_waiting(self) -> list[Known]:
+        return [known for known in self._waiting if self._known.get(known.key.pid) is known]
+
+    def _unread_threads(self, weighed: Iterable[Known], now_s: float) -> Iterator[tuple[float, Known]]:
+        for known in weighed:
             if self._cpu_time.ran(known.key, known.ticks) and not known.why:
                 yield (now_s - known.threads_s) / CPU_S, known
 
-    def _unread_placements(self, now_s: float) -> Iterator[tuple[float, Known]]:
-        for known in self._known.values():
+    def _unread_placements(self, weighed: Iterable[Known], now_s: float) -> Iterator[tuple[float, Known]]:
+        for known in weighed:
             walk = known.walk_s(now_s) > 0
             if known.why or (known.sure_s >= self._glanced_s and not walk):
                 continue
@@ -322,7 +344,11 @@ class LiveSensor(Sensor):
         due = [
             known for known in due if known.key.pid in self._known and not known.why
         ]  # of threads just read
+        if not due:
+            return
         results = self._workers.run([(known.key, self._placement_task(known, now_s)) for known in due])
+        costs_s = [result.cost_s for result in results if isinstance(result, Placement)]
+        self._likely_placement_s = median(costs_s) if costs_s else self._likely_placement_s
         rows = sum(known.rows for known in self._known.values())
         for known, result in zip(due, results, strict=True):
             rows -= known.rows
@@ -357,9 +383,9 @@ class LiveSensor(Sensor):
 
     def _small_pages(self, known: Known) -> int | None:
         """Give an upper bound of pages that are not huge, from the job's charges; None where they are not believed."""
-        if known.job not in self._trusted:
+        group = next((group for group in self.jobs.groups if group.cgroup_id == known.job), None)
+        if group is None or known.job not in self._trusted:  # the job may have gone since the last glance
             return None
-        (group,) = (group for group in self.jobs.groups if group.cgroup_id == known.job)
         try:
             text = (group.directories[0] / "memory.stat").read_bytes()
             return cgroup.small_pages_bytes(text) // self._topology.page_bytes

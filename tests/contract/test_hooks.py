@@ -185,11 +185,11 @@ def test_the_job_does_not_wait_for_the_hook_which_waits_for_the_jobs_cgroup(site
     took_s = time.monotonic() - began_s
 
     job.mkdir()
-    while cgroup.label_of(job) is None and time.monotonic() < began_s + 50:
+    while cgroup.label_of(job) is None and time.monotonic() < began_s + 120:
         time.sleep(0.1)
 
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
-    assert took_s < 10
+    assert took_s < 60
     assert cgroup.label_of(job) == "default"
 
 

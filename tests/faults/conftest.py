@@ -13,7 +13,7 @@ import pytest
 
 from numad_py.kernel import cgroup
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Daemon:

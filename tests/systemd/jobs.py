@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.systemd.typed import sh
-from tests.vm.running import Workload
+from tests.vm.running import REST, Workload
 
 LABEL = "user.numad.policy"
 FORKER = str(Path(__file__).with_name("forker.py"))
@@ -31,8 +31,8 @@ def job(name, *words):
 
 
 def late_bound(name, mb=40):
-    """Start one that allocates on node 0, and runs on node 1 once it is told to ``bind``."""
-    return job(name, "-m", "tests.vm.workloads", "late-bound", f"--mb={mb}")
+    """Start one that allocates on node 0, and runs on node 1, with rests, once it is told to ``bind``."""
+    return job(name, "-m", "tests.vm.workloads", "late-bound", f"--mb={mb}", REST)
 
 
 def label(name, profile):

@@ -22,8 +22,9 @@ from tests.systemd.service import (
     wait_for_line,
     write,
 )
-from tests.systemd.typed import PATIENCE_S, sh, wait_for, wait_until
+from tests.systemd.typed import sh, wait_for, wait_until
 from tests.vm import observer
+from tests.vm.running import PATIENCE_S
 
 MOSTLY = 0.80  # Python itself has some 5 MiB where it first ran, and the job some 45 in all
 BOTH, NODE_1 = {0, 1}, {1}

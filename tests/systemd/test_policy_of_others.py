@@ -9,8 +9,9 @@ import pytest
 
 from tests.systemd.jobs import label, late_bound
 from tests.systemd.service import EXAMPLES, NOW, PROFILES, configure, wait_for_line, write
-from tests.systemd.typed import PATIENCE_S, sh
+from tests.systemd.typed import sh
 from tests.vm import observer
+from tests.vm.running import PATIENCE_S
 
 MOSTLY = 0.80
 PROGRAM = Path("/usr/local/libexec/numad-py-policy")

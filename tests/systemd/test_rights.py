@@ -9,8 +9,9 @@ import pytest
 
 from tests.systemd.jobs import label, late_bound
 from tests.systemd.service import EXAMPLES, NOW, configure, drop_in, install, mark, wait_for_line
-from tests.systemd.typed import PATIENCE_S, sh
+from tests.systemd.typed import sh
 from tests.vm import observer
+from tests.vm.running import PATIENCE_S
 
 MOSTLY = 0.80  # Python itself has some 5 MiB where it first ran, and the job some 45 in all
 BASE_EXPOSURE = 1.5  # at most; 10 is the worst

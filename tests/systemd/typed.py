@@ -5,7 +5,7 @@
 import subprocess
 import time
 
-PATIENCE_S = 180  # a busy host with two cores takes ten times as long as an idle one
+from tests.vm.running import PATIENCE_S
 
 
 def sh(command, *, status=0):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.vm.forked import Forked
 from tests.vm.guests import BY_NAME
-from tests.vm.running import Workload
+from tests.vm.running import PATIENCE_S, Workload
 from tests.vm.service import Daemon
 
 HERE = Path(__file__).parent
@@ -108,7 +108,7 @@ class Cgroup:
             self.path.rmdir()
 
 
-def _wait_until(done, limit_s=10):
+def _wait_until(done, limit_s=PATIENCE_S):
     until_s = time.monotonic() + limit_s
     while not done():
         assert time.monotonic() < until_s, "a cgroup did not empty after cgroup.kill"

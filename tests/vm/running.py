@@ -3,10 +3,14 @@
 """A running program that speaks as tests.vm.workloads does."""
 
 import subprocess
+import time
 from dataclasses import dataclass
 
-# Options of two jobs on one CPU: it has to answer who moves pages, for each page of them, on a slow host too.
-SMALL = ("--mb=32", "--rest-s=0.05")
+PATIENCE_S = 240.0  # with what a busy host with two cores takes ten times as long for as an idle one
+
+# Options of jobs: a CPU has to answer who moves pages, for each page that it uses, on a slow host too.
+REST = "--rest-s=0.05"
+SMALL = ("--mb=32", REST)
 
 
 @dataclass
@@ -34,6 +38,18 @@ class Workload:
         line = self.process.stdout.readline()
         assert line, f"workload {self.process.args} ended with status {self.process.wait()}"
         return line.split()
+
+    def goes_on(self):
+        """Wait until it has used its memory once more than it had."""
+        before, until_s = self.rounds, time.monotonic() + PATIENCE_S
+        while self.rounds == before:
+            assert time.monotonic() < until_s, "it stands still"
+            time.sleep(0.1)
+
+    @property
+    def rounds(self):
+        """How often it has used all its memory."""
+        return int(self.ask("rounds")[1])
 
     def await_ready(self):
         """Wait for its memory to be allocated."""

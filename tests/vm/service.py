@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from numad_py import trace
+from tests.vm.running import PATIENCE_S
 
 
 def started(program: str, words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -49,7 +50,7 @@ class Daemon:
         """Send SIGTERM; give the exit status. The rest of the log is in ``log`` then."""
         if not self.process.stderr.closed:
             self.process.terminate()
-            _, rest = self.process.communicate(timeout=30)
+            _, rest = self.process.communicate(timeout=PATIENCE_S)
             print(rest, end="")
             self.log += rest.splitlines(keepends=True)
         return self.process.returncode

@@ -19,6 +19,7 @@ from numad_py.workers import Workers
 from tests.vm.access_counts import READ_LINES, AccessCounts, seconds_path_of
 from tests.vm.conftest import CGROUPS, GUEST
 from tests.vm.guests import BY_NAME
+from tests.vm.running import PATIENCE_S
 
 pytestmark = pytest.mark.guest(*(name for name, guest in BY_NAME.items() if guest.counted))
 
@@ -120,7 +121,7 @@ def test_the_seconds_add_up_to_what_was_counted(lines, guest):
     lines(CPUS[1], bound_to=0).ask(PASSES)
     before = AccessCounts.read(guest).by_node
 
-    until_s = time.monotonic() + 30
+    until_s = time.monotonic() + PATIENCE_S
     while (total_of_seconds(guest) < before).any():
         assert time.monotonic() < until_s, f"{total_of_seconds(guest)} of {before}"
         time.sleep(0.2)

@@ -40,6 +40,7 @@ from tests.vm.moving import (
     rows_on,
     stayed_pages,
 )
+from tests.vm.running import PATIENCE_S
 
 everywhere = pytest.mark.guest("two-nodes", "four-nodes")
 
@@ -246,7 +247,7 @@ def alone(tmp_path):
 
 
 def wait_until_it_is(pid, comm):
-    until_s = time.monotonic() + 10
+    until_s = time.monotonic() + PATIENCE_S
     while "".join(read(pid, "comm")) != comm or read(pid, "stat")[0].rsplit(")")[1].split()[0] != "S":
         assert time.monotonic() < until_s
         time.sleep(0.02)

@@ -15,11 +15,10 @@ import pytest
 from tests.vm.cells import DAEMON, SETTLED_SECONDS, balancing, by_second
 from tests.vm.moving import MB
 from tests.vm.nine import NINE, running
+from tests.vm.running import PATIENCE_S, REST
 
 EACH_MB = 64
-LEAVE_TIME = "--rest-s=0.05"  # to the daemon, on emulated CPUs that others share
 LOCAL_SHARE = 0.15
-PATIENCE_S = 240
 TEN_STAYS_S = 20
 
 pytestmark = pytest.mark.guest("two-nodes-counted")
@@ -34,7 +33,7 @@ def cell(tmp_path, guest, daemon):
             stack.enter_context(balancing(on=on))
             service = daemon(**DAEMON)
             workload = replace(NINE[name], mb=EACH_MB)
-            stack.enter_context(running(workload, "default", tmp_path / "no-file", LEAVE_TIME))
+            stack.enter_context(running(workload, "default", tmp_path / "no-file", REST))
             return service, by_second(guest)
 
         yield start

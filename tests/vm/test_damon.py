@@ -18,6 +18,7 @@ from numad_py.sense.investigate import damon_claim
 from numad_py.sense.investigate.damon_watch import Damon
 from tests.vm import fill
 from tests.vm.moving import key_of
+from tests.vm.running import PATIENCE_S
 
 pytestmark = pytest.mark.guest("four-nodes")
 
@@ -78,10 +79,11 @@ def heat_within(accesses, low, high):
     return sum(max(min(end, high) - max(start, low), 0) * count for start, end, count in rows)
 
 
-def watch(watching, parent, pids, *, until_share, limit_s):
-    """Collect until the least of all shares is as wanted, or time is up; give the shares of each look."""
+def watch(watching, parent, pids, *, until, least_s=0.0):
+    """Collect for a while at least, and until the shares of a look are as wanted; give those of each look."""
     began_s, looks = time.monotonic(), []
-    while time.monotonic() < began_s + limit_s and not (looks and min(looks[-1]) >= until_share):
+    while time.monotonic() < began_s + least_s or not (looks and until(looks[-1])):
+        assert time.monotonic() < began_s + PATIENCE_S, (looks[-1:], watching.problems)
         if seen := watching.collect():
             looks.append(right_shares(parent, pids, seen))
             mean, took_s = sum(looks[-1]) / len(pids), time.monotonic() - began_s
@@ -96,12 +98,11 @@ def test_two_workers_on_the_halves_of_one_array_are_told_apart(shards, topology,
     began_s = time.monotonic()
 
     assert watching.start([process_of(pid, topology) for pid in pids]), watching.problems
-    looks = watch(watching, parent, pids, until_share=0.9, limit_s=60)
+    watch(watching, parent, pids, until=lambda shares: min(shares) >= 0.9)
     took_s = time.monotonic() - began_s
     cost_s = watching.cost_s
     watching.stop()
 
-    assert min(looks[-1]) >= 0.9, (looks, watching.problems)
     promise("seconds until 90 % of the accesses to each half are its own worker's", took_s, at_most=10)
     promise("share of a core", cost_s / took_s, at_most=0.12)
 
@@ -118,11 +119,10 @@ def test_many_workers_are_told_apart_and_the_second_time_at_the_price_that_was_l
         began_s = time.monotonic()
         assert watching.start(processes), watching.problems
         print(f"\n{watching.pace} set up in {time.monotonic() - began_s:.1f} s", end="")
-        looks = watch(watching, parent, pids, until_share=0.9, limit_s=10)
+        watch(watching, parent, pids, until=lambda shares: sum(shares) >= right * workers, least_s=10)
         cost_s, took_s = watching.cost_s, time.monotonic() - began_s
         watching.stop()
 
-    assert sum(looks[-1]) / workers >= right, watching.problems
     promise("share of a core", cost_s / took_s, at_most=0.12)
 
 
@@ -161,7 +161,7 @@ def test_nothing_is_left_once_all_processes_have_ended(shards, topology, state):
     watching.start([process_of(pid, topology) for pid in pids])
 
     parent.close()
-    until_s = time.monotonic() + 30
+    until_s = time.monotonic() + PATIENCE_S
     while watching.collect() or damon.kdamonds():
         assert time.monotonic() < until_s, watching.problems
 

@@ -3,14 +3,14 @@
 """A daemon that is killed in the middle of a move leaves the job whole."""
 
 from tests.vm import observer
+from tests.vm.running import PATIENCE_S, REST
 
 BEGUN_SHARE, LOCAL_SHARE = 0.1, 0.95
-PATIENCE_S = 120
 
 
 def late_bound(group):
     """Start a job that allocates 200 MiB on node 0, then runs on node 1."""
-    workload = group.start("late-bound", "--mb=200")
+    workload = group.start("late-bound", "--mb=200", REST)
     workload.tell("bind")
     return workload
 

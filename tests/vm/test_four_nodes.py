@@ -10,12 +10,11 @@ import pytest
 
 from tests.vm import observer
 from tests.vm.moving import MB, key_of
-from tests.vm.running import SMALL
+from tests.vm.running import PATIENCE_S, SMALL
 
 pytestmark = pytest.mark.guest("four-nodes")
 
 MOSTLY = 0.80  # of a small job: Python itself has some 5 MiB where it first ran
-PATIENCE_S = 180
 TIERS = (2, 3)
 DEMOTES = Path("/sys/kernel/mm/numa/demotion_enabled")
 
@@ -102,7 +101,7 @@ def test_interleaving_spreads_over_the_nodes_with_cpus_alone(job, daemon):
     before = on_tiers(workload.pid)
 
     group.label("interleave")
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + PATIENCE_S
     while not 0.45 < observer.anonymous_share(workload.pid, 0) < 0.55:
         assert time.monotonic() < until_s, observer.resident_bytes(workload.pid)
         time.sleep(0.2)

@@ -12,13 +12,13 @@ import pytest
 from numad_py.kernel import node_sysfs
 from tests.vm import fill, observer
 from tests.vm.moving import PAGE
+from tests.vm.running import PATIENCE_S, REST
 
-JOB = ("late-bound", "--mb=100", "--rest-s=0.05")
+JOB = ("late-bound", "--mb=100", REST)
 FREE_SHARE = 0.05
 HEADROOM_MB = 16  # instead of 64: a twentieth of these nodes is 51, and of a machine's some gigabytes
 TOUCHED_MB = 4  # by the daemon and this test meanwhile
 LOCAL_SHARE = 0.9
-PATIENCE_S = 180
 COUNTERS = "pswpout", "pgscan_direct", "pgmigrate_success"
 
 

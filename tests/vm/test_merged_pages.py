@@ -13,10 +13,10 @@ import pytest
 
 from numad_py.kernel import ksm, migration
 from tests.vm.moving import PAGE, nodes_of_each, read
+from tests.vm.running import PATIENCE_S
 
 PAGES = 256
 KSM = Path("/sys/kernel/mm/ksm")
-PATIENCE_S = 120.0
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from numad_py.daemon.service import ACTING_SHARE
 from numad_py.sim import cost, replay
 from numad_py.sim.score import SETTLED_SHARE
 from tests.vm import observer
+from tests.vm.running import PATIENCE_S, REST
 
-LEAST_S, MOST_S = 15.0, 120.0
+LEAST_S = 15.0
 BEGUN_SHARE = 0.1  # local; Python itself has less than that where it runs later
 PERIOD_S = 1.0
 BOUND_TO = 1
@@ -43,7 +44,7 @@ def run(job, daemon):
     def live(profile):
         service = daemon(mode="act", period_s=PERIOD_S)
         group = job(profile)
-        workload = group.start("late-bound", "--mb=200")
+        workload = group.start("late-bound", "--mb=100", REST)
         workload.tell("bind")
         labelled_s = time.monotonic()
         group.label(profile)
@@ -59,7 +60,9 @@ def run(job, daemon):
 def settled(pid, from_s):
     """Watch until it has settled, or does not begin to; give the time since when, None for never."""
     since_s, share = None, 0.0
-    while (now_s := time.monotonic() - from_s) < (MOST_S if BEGUN_SHARE < share < SETTLED_SHARE else LEAST_S):
+    while (now_s := time.monotonic() - from_s) < (
+        PATIENCE_S if BEGUN_SHARE < share < SETTLED_SHARE else LEAST_S
+    ):
         share = observer.anonymous_share(pid, BOUND_TO)
         since_s = (since_s or now_s) if share >= SETTLED_SHARE else None
         time.sleep(0.1)

@@ -16,10 +16,10 @@ from numad_py.model import MoveTasks, Reason
 from numad_py.workers import Workers
 from tests.jobs import CPUS, new_job  # noqa: F401 - a fixture
 from tests.vm import observer
+from tests.vm.running import PATIENCE_S
 
 CGROUPS = Path("/sys/fs/cgroup")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
-LIMIT_S = 60
 CHILDREN = 20
 NODE_0 = [0]
 
@@ -46,7 +46,7 @@ def narrowed(job, daemon):
     os.setxattr(job.directory, "user.numad.policy", b"tasks")
     service.wait_for("tasks moved")
     job.node = observer.resident_bytes(job.process.pid, files=False).most_common(1)[0][0]
-    until_s = time.monotonic() + LIMIT_S
+    until_s = time.monotonic() + PATIENCE_S
     while any(mask != [job.node] for mask in job.masks()) and time.monotonic() < until_s:
         time.sleep(0.1)
     job.process.tell("fork", CHILDREN)

@@ -9,6 +9,7 @@ import pytest
 from numad_py.model import Ending
 from tests.vm import fill, observer
 from tests.vm.moving import MB, PAGE, act, move_of, pages_on
+from tests.vm.running import PATIENCE_S
 from tests.vm.test_repair import late_bound
 
 FULL_MB = 90  # left free: more than the high watermark, so that kswapd sleeps, less than with the profile's headroom
@@ -43,7 +44,7 @@ def test_with_both_nodes_full_of_page_cache_the_job_settles_and_a_file_in_use_st
 
     labelled_s = time.monotonic()
     group.label("default")
-    settled_s = observer.wait_for_share(late.pid, 1, LOCAL_SHARE, limit_s=120) - labelled_s
+    settled_s = observer.wait_for_share(late.pid, 1, LOCAL_SHARE, limit_s=PATIENCE_S) - labelled_s
 
     print(f"\nthe file in use is {fill.resident_share(in_use):.1%} resident", end="")
     promise("settled, s after the label", settled_s, at_most=30)

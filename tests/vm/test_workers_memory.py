@@ -21,10 +21,10 @@ from numad_py.sense.sensor import Costs, LiveSensor
 from numad_py.workers import Workers
 from tests.vm import fill
 from tests.vm.moving import MB, PAGE, act, key_of, move_of, nodes_of_each, pages_on, read
+from tests.vm.running import PATIENCE_S, REST
 
 everywhere = pytest.mark.guest("two-nodes", "four-nodes")
 
-PATIENCE_S = 240
 RIGHT_SHARE = 0.9
 STRANGER = """
 import mmap, sys
@@ -134,7 +134,7 @@ def test_a_process_that_was_forked_and_is_not_of_the_job_keeps_its_memory(worklo
 @everywhere
 def test_a_file_moves_for_the_job_that_maps_it_but_not_while_a_stranger_does(file, job):
     group = job()
-    parent = group.start("shards", "--mapping=file", f"--file={file}", "--mb=16", "--rest-s=0.05")
+    parent = group.start("shards", "--mapping=file", f"--file={file}", "--mb=16", REST)
     group.label("default")
     among = parent.pid, *workers_of(parent)
     ranges = {pid: mapping(pid, file) for pid in among}

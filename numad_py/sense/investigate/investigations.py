@@ -140,9 +140,10 @@ class Investigations:
         self._next_s = {job: next_s for job, next_s in self._next_s.items() if job in self._cpu_s}
 
     def _job_cpu_s(self, job: Job) -> Floats:
-        threads = [process.threads for process in job.processes]
-        cpu = np.concatenate([np.zeros(0, np.int64), *(each.cpu for each in threads)])
-        cpu_s = np.concatenate([np.zeros(0), *(each.cpu_s for each in threads)])
+        ran = [process.threads for process in job.processes if len(process.threads.cpu)]
+        if not ran:
+            return np.zeros(len(self._topology.nodes))
+        cpu, cpu_s = np.concatenate([each.cpu for each in ran]), np.concatenate([each.cpu_s for each in ran])
         return self._topology.cpu_s_by_node(cpu, cpu_s)
 
     def _is_due(self, job: int, now_s: float) -> bool:

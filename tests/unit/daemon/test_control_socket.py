@@ -225,11 +225,11 @@ def test_a_client_that_trickles_is_let_go(clients, monkeypatch):
 
     began_s = time.monotonic()
     with clients.connected(USER) as client, contextlib.suppress(BrokenPipeError):
-        while time.monotonic() - began_s < 5:
+        while time.monotonic() - began_s < 40:
             client.sendall(b"x")
             time.sleep(0.05)
 
-    assert time.monotonic() - began_s < 4
+    assert time.monotonic() - began_s < 30
 
 
 def test_a_client_that_does_not_read_is_let_go(clients, monkeypatch):
@@ -311,7 +311,7 @@ def test_root_is_answered_soon_while_a_user_connects_without_end(tmp_path, flood
         took_s = time.monotonic() - began_s
 
     assert answered == {"parameters": {"said": "0 says well"}}
-    assert took_s < 5
+    assert took_s < 30
 
 
 def test_it_ends_while_clients_are_connected(tmp_path):

@@ -181,7 +181,7 @@ def test_the_program_of_a_job_whose_profile_names_one_is_asked_until_the_turns_e
     with listening(tmp_path / "policy", wishing(wish)) as program:
         running = Service(Config(period_s=0.1, profiles=("mine",)), root=fake.root)
         first, *_, last = turns(running, 3)
-        assert program.ended.acquire(timeout=30)
+        assert program.ended.acquire(timeout=60)
 
     told, (process,) = program.told[1], first.snapshot.processes
     assert told["jobs"][0]["processes"][0]["key"] == [*process.key]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numad_py.sense.budget import FULL_S, LONGEST_LOOK_S, Budget, Recurring
+from numad_py.sense.budget import FULL_S, LONGEST_LOOK_S, START_S, Budget, Recurring
 
 
 @given(
@@ -27,7 +27,17 @@ def test_no_more_is_spent_than_flowed_in_but_for_what_the_account_held_and_the_l
         budget.pay(now_s, cost_s)
         spent_s += cost_s
 
-    assert spent_s <= core_share * (now_s + FULL_S) + 1e-9
+    assert spent_s <= core_share * (now_s + START_S) + 1e-9
+
+
+def test_after_a_start_no_more_is_saved_than_for_a_minute():
+    budget = Budget(0.001)
+    budget.fill(0.0)
+    budget.pay(0.0, 0.001 * START_S)
+
+    budget.fill(10 * START_S)
+
+    assert budget.left_s(0.0) == pytest.approx(0.001 * FULL_S)
 
 
 def test_one_look_takes_no_more_than_the_loop_can_wait():

@@ -117,8 +117,9 @@ def test_a_process_that_stands_still_and_is_never_sampled_is_asked_again_too():
 
 def test_the_sample_after_a_walk_need_not_wait_for_as_long_and_is_not_thought_as_dear():
     it = walked_at(10.0)
-    of_the_walk = (it.rested(1.0), it.placement_cost_s < COST_S)
+    of_the_walk = (it.rested(1.0), it.placement_cost_s(0.5 * COST_S))
     it.remember(sample(0.0), 11.0)
 
-    assert of_the_walk == (True, True)
-    assert (it.rested(1.0), it.rested(LOCKED_S / LOCKED_SHARE), it.placement_cost_s) == (False, True, COST_S)
+    assert of_the_walk == (True, 0.5 * COST_S)
+    assert (it.rested(1.0), it.rested(LOCKED_S / LOCKED_SHARE)) == (False, True)
+    assert it.placement_cost_s(0.5 * COST_S) == COST_S

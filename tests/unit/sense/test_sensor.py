@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from numad_py.kernel import hotplug, node_sysfs, numa_maps, placement
+from numad_py.kernel import cgroup, hotplug, node_sysfs, numa_maps, placement, proc_stat
 from numad_py.model import Mempolicy, PlacementSource, ProcessKey
 from numad_py.sense import opt_in, sensor
 from numad_py.sense.jobs import Jobs
@@ -386,7 +386,7 @@ def test_what_the_budget_does_not_reach_is_named_and_comes_later(fake, readings)
     for pid in pids:
         fake.process(pid)
     fake.job(pids=pids)
-    eyes = sensor_of(fake, every_s=1, budget_core_share=0.0005)  # 30 ms to begin with, 3 ms of it a process
+    eyes = sensor_of(fake, every_s=1, budget_core_share=0.0001)  # 30 ms to begin with, 3 ms of it a process
 
     first = eyes.look()
     looks = 1
@@ -397,6 +397,92 @@ def test_what_the_budget_does_not_reach_is_named_and_comes_later(fake, readings)
     assert {key.pid for key in first.cost.postponed} == set(pids) - set(seen(first))
     assert looks > 2
     assert sorted(readings) == list(pids)
+
+
+def test_what_a_first_reading_is_likely_to_take_is_what_the_last_ones_took(fake, monkeypatch):
+    read, pids = numa_maps.read, range(100, 180)
+    for pid in pids:
+        fake.process(pid)
+    fake.job(pids=pids)
+
+    def slow(pid, root):
+        until_s = time.thread_time() + 0.01
+        while time.thread_time() < until_s:
+            pass
+        return read(pid, root)
+
+    monkeypatch.setattr(numa_maps, "read", slow)
+    eyes = sensor_of(fake, every_s=1, budget_core_share=1.0)
+
+    told = [len(seen(eyes.look())) for _ in range(3)]
+
+    assert told[0] > 2 * (told[1] - told[0]) > 0
+
+
+def test_a_label_is_noticed_without_a_glance(fake, monkeypatch):
+    monkeypatch.setattr(sensor, "FINDING_PART", 1e6)
+    fake.process(100)
+    fake.job(pids=[100])
+    eyes = sensor_of(fake, every_s=1, budget_core_share=1e-5)  # too little to glance again soon
+    eyes.look()
+
+    fake.process(101)
+    fake.job("other", pids=[101])
+    snapshot = eyes.look()
+
+    assert [(job.path, len(job.processes)) for job in snapshot.jobs] == [("/job", 1), ("/other", 0)]
+    assert [pids for pids in eyes.jobs.pids.values() if 101 in pids]
+
+
+def test_a_job_whose_label_went_is_gone_without_a_glance(fake, monkeypatch):
+    monkeypatch.setattr(sensor, "FINDING_PART", 1e6)
+    for pid in range(100, 140):
+        fake.process(pid)
+    group = fake.job(pids=range(100, 140))
+    eyes = sensor_of(fake, every_s=1, budget_core_share=1e-5)
+    assert eyes.look().cost.postponed
+
+    os.removexattr(group, cgroup.LABEL)
+    snapshot = eyes.look()
+
+    assert (snapshot.jobs, snapshot.cost.postponed) == ((), ())
+
+
+def test_who_left_a_job_is_forgotten_at_the_next_glance(fake):
+    for pid in (100, 101):
+        fake.process(pid)
+    group = fake.job(pids=[100, 101])
+    eyes = sensor_of(fake)
+    eyes.look()
+
+    (group / "cgroup.procs").write_text("101\n")
+
+    assert seen(eyes.look()) == [101]
+
+
+def test_a_line_that_is_as_before_is_not_parsed_again(fake, monkeypatch):
+    parse, parsed = proc_stat.parse, []
+    monkeypatch.setattr(proc_stat, "parse", lambda line: parsed.append(line) or parse(line))
+    fake.process(100)
+    fake.job(pids=[100])
+    eyes = sensor_of(fake)
+
+    ages_s = [only_job(eyes.look()).processes[0].placement_age_s for _ in range(3)]
+
+    assert (len(parsed), ages_s) == (1, [0.0] * 3)
+
+
+def test_watermarks_are_read_with_each_glance(fake, monkeypatch):
+    read, asked = node_sysfs.read_watermarks, []
+    monkeypatch.setattr(node_sysfs, "read_watermarks", lambda root: asked.append(root) or read(root))
+    fake.process(100)
+    fake.job(pids=[100])
+    often, seldom = sensor_of(fake), sensor_of(fake, every_s=1, budget_core_share=1e-5)
+
+    for eyes in (often, seldom):
+        high = {tuple(eyes.look().memory.high_watermark_bytes.tolist()) for _ in range(3)}
+
+    assert (len(asked), len(high)) == (3 + 1, 1)
 
 
 def test_many_new_processes_do_not_hide_who_runs(fake, monkeypatch):

@@ -66,7 +66,7 @@ def test_the_file_is_there_after_the_first_turn_and_gone_after_the_last(daemon, 
     mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text()
 
     daemon.terminate()
-    daemon.communicate(timeout=10)
+    daemon.communicate(timeout=60)
 
     assert (daemon.returncode, mode, path.exists()) == (0, 0o640, False)
     assert "\nnumad_acting 0.0\n" in text
@@ -76,7 +76,7 @@ def test_the_file_is_there_after_the_first_turn_and_gone_after_the_last(daemon, 
 def test_a_socket_that_systemd_opened_answers_with_what_is_in_the_file(daemon, listening, tmp_path):
     until((tmp_path / "metrics.prom").exists)
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{listening.getsockname()[1]}/metrics", timeout=10) as got:
+    with urllib.request.urlopen(f"http://127.0.0.1:{listening.getsockname()[1]}/metrics", timeout=60) as got:
         told, kind = got.read(), got.headers["Content-Type"]
 
     assert told == (tmp_path / "metrics.prom").read_bytes()

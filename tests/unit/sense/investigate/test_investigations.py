@@ -113,7 +113,7 @@ def test_what_costs_too_much_ends_early_and_what_it_cost_is_told(investigate):
     watcher.cost_s = CORE_SHARE * WATCH_S + 0.1
     watching = investigate(watcher, watch_s=60.0)
     watching.turn(0.0, jobs(ON_BOTH))
-    wait([watching.watching], timeout=10)
+    wait([watching.watching], timeout=60)
 
     ended = watching.turn(1.0, jobs(ON_BOTH))
 
