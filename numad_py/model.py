@@ -380,23 +380,26 @@ class Snapshot:
     @cached_property
     def cpu_s(self) -> Floats:
         """CPU seconds since the last look, shape (processes, nodes); CPUs of no node are left out."""
-        row, cpu, cpu_s = self._threads
+        return self.by_node(*self.threads)
+
+    def by_node(self, row: Ints, cpu: Ints, figure: Floats) -> Floats:
+        """Add up a figure of threads, as `threads` gives them, by process and node."""
         table, nodes = self.topology.index_of_cpu, len(self.topology.nodes)
         index = table[np.minimum(cpu, len(table) - 1)]
         known = index >= 0
-        cells = np.bincount((row * nodes + index)[known], cpu_s[known], len(self.processes) * nodes)
+        cells = np.bincount((row * nodes + index)[known], figure[known], len(self.processes) * nodes)
         return cells.astype(np.float64).reshape(-1, nodes)
 
     @cached_property
     def busiest_s(self) -> Floats:
         """By process: the CPU seconds since the last look of the thread that used most."""
-        row, _, cpu_s = self._threads
+        row, _, cpu_s = self.threads
         busiest_s = np.zeros(len(self.processes))
         np.maximum.at(busiest_s, row, cpu_s)
         return busiest_s
 
     @cached_property
-    def _threads(self) -> tuple[Ints, Ints, Floats]:
+    def threads(self) -> tuple[Ints, Ints, Floats]:
         """All threads as columns: the row of their process, CPU, CPU seconds."""
         every = [process.threads for process in self.processes]
         ran = [row for row, each in enumerate(every) if len(each.cpu)]  # few, where all is at rest

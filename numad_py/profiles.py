@@ -72,7 +72,8 @@ def build(
     if chosen.policy == LEARNED:
         return Guard(_learned(chosen.parameters, model or read_model), chosen.guard)
     if chosen.policy != EXTERNAL:
-        return Guard(policies.BUILT_IN[chosen.policy](chosen.parameters), chosen.guard)
+        known = {**policies.BUILT_IN, **(policies.WITH_TASKS if chosen.guard.tasks else {})}
+        return Guard(known[chosen.policy](chosen.parameters), chosen.guard)
     if external is None:
         raise ProfileError(
             f"{chosen.name}: its policy is another program, which the daemon alone asks; "

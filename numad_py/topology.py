@@ -159,3 +159,8 @@ class Topology:
     def has_cpus(self) -> Bools:
         """By node: whether threads can run there."""
         return np.array([bool(node.cpus) for node in self.nodes], bool)
+
+    def running_on(self, allowed: Sequence[int]) -> tuple[int, ...]:
+        """Give those of the allowed nodes that have CPUs and memory of their own."""
+        own = (node for node in self.nodes if node.cpus and node.total_bytes and not node.gpu)
+        return tuple(node.id for node in own if node.id in allowed)

@@ -111,8 +111,10 @@ class TaskMover:
         if job is None or not threads:
             return Outcome(Ending.GONE, detail="it ended, or left its job")
         every = threads[0].allowed - threads[0].isolated
-        if not cpus & every:
-            return Outcome(Ending.REFUSED, detail="its cpuset allows none of the CPUs of these nodes")
+        if len(cpus & every) < min(max(len(cpus), 1), len(threads)):
+            few = "fewer of the CPUs of these nodes than it has threads"
+            none = "none of the CPUs of these nodes"
+            return Outcome(Ending.REFUSED, detail=f"its cpuset allows {few if cpus & every else none}")
         wish = _Wish(move.process, job, cpus & every, every <= cpus)
         originals = [self._before(job, thread) for thread in threads if not _is_there(wish, thread)]
         for before in originals:

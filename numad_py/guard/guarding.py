@@ -20,6 +20,7 @@ import numpy as np
 from numad_py.guard import ranges
 from numad_py.guard.leaving import Leaving
 from numad_py.guard.limits import GIVING_UP, MB, SAVED_S, Limits
+from numad_py.guard.narrowed import Narrowed
 from numad_py.guard.phases import Phases
 from numad_py.guard.trials import Trials
 from numad_py.guard.waiting import Patience
@@ -91,6 +92,7 @@ class Guard(Policy):
         self._trials = Trials(limits)
         self._phases = Phases()
         self._leaving = Leaving()
+        self._narrowed = Narrowed()
         self._looked_s: float | None = None
         self._held: tuple[Held, ...] = ()
 
@@ -106,11 +108,12 @@ class Guard(Policy):
             if move.process in processes:
                 granted = self._grant(move, processes[move.process], snapshot, allowance)
                 moves += [granted] if granted else []
-        seen = [move for move in wish.task_moves if move.process in processes]
+        back = {move.process: move for move in self._narrowed.look(snapshot, judged)}
+        seen = [move for move in wish.task_moves if move.process in processes and move.process not in back]
         refused = [(move, self._refuse_tasks(move, processes[move.process], snapshot)) for move in seen]
         held = (Held(move.process, 0, *refusal) for move, refusal in refused if refusal)
         self._held = (*wish.held, *allowance.held, *held)
-        task_moves = tuple(move for move, refusal in refused if not refusal)
+        task_moves = (*back.values(), *(move for move, refusal in refused if not refusal))
         return Plan(tuple(moves), self._held, task_moves, judged)
 
     def explain(self, key: ProcessKey) -> Explanation:
@@ -130,6 +133,7 @@ class Guard(Policy):
                 self._trials.learn(process, move, outcome, now_s)
         for task_move, outcome in zip(tick.plan.task_moves, tick.task_outcomes, strict=True):
             if outcome.ending is not Ending.DRY_RUN:
+                self._narrowed.learn(task_move, outcome, snapshot)
                 self._task_waits[task_move.process] = self._learn_of_tasks(task_move, outcome, now_s)
 
     def waits(self) -> Waits:
@@ -277,8 +281,9 @@ class Guard(Policy):
 
     def _learn_of_tasks(self, move: MoveTasks, outcome: Outcome, now_s: float) -> Wait:
         wait, moved = self._task_wait(move), bool(outcome.moved_threads)
-        if moved:
+        if moved and move.reason is not Reason.TAKEN_BACK:
             self._trials.moved(move.process, now_s)
+            self._phases.bound(move.process)
         return self._patience.learn(
             wait,
             move.nodes,

@@ -76,6 +76,10 @@ class Phases:
         if outcome.moved_bytes:
             self._s_per_byte[move.process] = outcome.took_s / outcome.moved_bytes
 
+    def bound(self, key: ProcessKey) -> None:
+        """Forget the turns of a process that was bound: its phases are over."""
+        self._stays.pop(key, None)
+
     def too_short(self, move: MovePages, snapshot: Snapshot) -> dict[str, float] | None:
         """Say by what figures a move to where its process runs does not pay for itself; None where it does."""
         stay = self._stays.get(move.process)

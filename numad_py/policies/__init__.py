@@ -3,6 +3,7 @@
 """What to move, given what was measured; one policy per module."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from numad_py.policies.hold import Hold, HoldParameters
@@ -25,3 +26,6 @@ BUILT_IN: Final[Mapping[str, Callable[[Any], Policy]]] = {
     "learned": Learned,
     "threshold": Threshold,
 }
+
+WITH_TASKS: Final[Mapping[str, Callable[[Any], Policy]]] = {"threshold": partial(Threshold, tasks=True)}
+"""The same, where the profile lets them move tasks; others wish for none."""

@@ -17,7 +17,8 @@ nobody will need (`room`). A process that hardly ran gives no evidence, and its
 count stands still; one that ran here and there begins anew, and has to be
 steady for the longer. One that never ran elsewhere, and pays sooner than another
 look would come, is not waited for. Memory of a GPU is neither counted nor touched, and
-no more is what the kernel demotes to nodes without CPUs. What processes of a job share is left to `shared`.
+no more is what the kernel demotes to nodes without CPUs. What processes of a job share is left to `shared`. Where tasks
+may be moved, those of who has no home, or whose memory will not come there, are bound to a node first (`task_moves`).
 """
 
 from collections import Counter
@@ -48,6 +49,7 @@ from numad_py.policies.homes import NO_EVIDENCE, POSSIBLE_SHARE, SEVERAL, Readin
 from numad_py.policies.room import Room
 from numad_py.policies.shards import Shards
 from numad_py.policies.shared import SharedMemory
+from numad_py.policies.task_moves import Decided, Look, TaskMoves
 from numad_py.policies.wishes import MB, UNKNOWN, Evidence, Seen, Wish, apart, bring, figures_of, wishes
 from numad_py.roles import Policy
 from numad_py.topology import Bools, Floats, Ints
@@ -66,9 +68,11 @@ class ThresholdParameters:
     least_cpu_s: float = 0.05
     pays_within_s: float = 60.0
     room_for_s: float = 10.0
+    fill_cores_share: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("remote_share_above", "remote_share_below", "home_cpu_share_above"):
+        shares = ("remote_share_above", "remote_share_below", "home_cpu_share_above", "fill_cores_share")
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: a share is between 0 and 1")
         if self.remote_share_below > self.remote_share_above:
@@ -90,9 +94,9 @@ FORGETS: Final = 0.8  # of its restlessness, that a process keeps from look to l
 
 
 class Threshold(Policy):
-    """Moves memory home once a process has been mostly remote for a while."""
+    """Moves memory home once a process has been mostly remote for a while; with ``tasks`` it may bind threads, too."""
 
-    def __init__(self, parameters: ThresholdParameters | None = None) -> None:
+    def __init__(self, parameters: ThresholdParameters | None = None, *, tasks: bool = False) -> None:
         self.parameters = parameters or ThresholdParameters()
         self._evidence: dict[ProcessKey, Evidence] = {}
         self._seen: dict[ProcessKey, Seen] = {}
@@ -106,6 +110,7 @@ class Threshold(Policy):
             least_cpu_s=self.parameters.least_cpu_s,
             weigh=self._weigh,
         )
+        self._tasks = TaskMoves(self._weigh, self.parameters) if tasks else None
         self._looked: tuple[Snapshot, Snapshot] | None = None  # what was seen, and without what jobs share
         self._regions: list[Regions] = []  # of the processes of that look
 
@@ -131,13 +136,26 @@ class Threshold(Policy):
         )
         offers = self._expected(offers, snapshot, home, cores)
         spread = spreading.wishes(snapshot, home, cores, parts)
-        self._see(snapshot, fresh, cores, wishes(offers, parts, on) | spread)
+        wished = wishes(offers, parts, on) | spread
+        self._see(snapshot, fresh, cores, wished)
         self._evidence = {key: self._evidence.get(key, UNKNOWN) for key in snapshot.keys}
         for key in (snapshot.keys[row] for row in np.flatnonzero(home != NO_EVIDENCE).tolist()):
             self._evidence[key] = self._weigh(self._evidence[key], self._seen[key].wish)
-        acting = [self._evidence[snapshot.keys[row]].acting for row in offers.process.tolist()]
-        plan = self._plan(snapshot, offers.take(np.array(acting, bool)), parts, room_bytes)
-        return replace(plan, moves=(*plan.moves, *self._spread(snapshot, spread), *shared_moves))
+        acting = np.array(
+            [self._evidence[snapshot.keys[row]].acting for row in offers.process.tolist()], bool
+        )
+        tasks = Decided()
+        if self._tasks:
+            pages = {row: wish for row, wish in wished.items() if home[row] >= 0}
+            look = Look(*self._looked, home, fresh, period_s, room_bytes, {*parts, *spread}, pages)
+            tasks = self._tasks.decide(look)
+            acting &= ~np.isin(offers.process, tasks.waiting)
+        plan = self._plan(snapshot, offers.take(acting), parts, room_bytes)
+        return Plan(
+            (*plan.moves, *self._spread(snapshot, spread), *shared_moves),
+            (*plan.held, *tasks.held),
+            tasks.moves,
+        )
 
     def _is_news(self, snapshot: Snapshot, fresh: Bools) -> bool:
         """Say whether it tells anything that the last look did not; time alone decides on nothing but what is shared."""
@@ -148,6 +166,9 @@ class Threshold(Policy):
     def review(self, tick: Tick) -> None:
         """Forget what an investigation told once all of it lies where it belongs: page counts will not say so."""
         self._shared.review(tick)
+        for task_move, outcome in zip(tick.plan.task_moves, tick.task_outcomes, strict=True):
+            if self._tasks and self._tasks.review(task_move, outcome, tick.snapshot.topology):
+                self._evidence[task_move.process] = UNKNOWN  # who is bound wanders no more
         own = (
             (move, outcome)
             for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True)
@@ -162,6 +183,7 @@ class Threshold(Policy):
             return None
         seen, known, rules = self._seen[key], self._evidence[key], self.parameters
         figures, wish, notes = figures_of(seen, known.looks), seen.wish, apart(key, *self._looked)
+        notes += self._tasks.notes(key) if self._tasks else ()
         if wish is None:
             return Explanation(Decision.NO_EVIDENCE, self._beside(figures, _LIMITS_OF_USE), notes=notes)
         going_on = known.acting and wish.remote_share <= rules.remote_share_above

@@ -373,6 +373,18 @@ def test_where_a_sched_ext_scheduler_is_loaded_nothing_is_changed(machine):
     assert machine.job.masks() == [CPUS]
 
 
+def test_threads_are_not_crowded_onto_the_few_cpus_of_a_node_that_their_cpuset_allows(machine):
+    write(machine.root / "sys/devices/system/node/node0/cpulist", f"{FIRST[0]},100-101")
+    one, alone = machine.job.start(), machine.job.start()
+    one.tell("threads", 1)
+
+    refused, done = machine.move(one, 0), machine.move(alone, 0)
+
+    few = "its cpuset allows fewer of the CPUs of these nodes than it has threads"
+    assert (refused.ending, refused.detail) == (Ending.REFUSED, few)
+    assert (done.ending, done.moved_threads) == (Ending.DONE, 1)
+
+
 def test_isolated_cpus_are_given_to_nobody(machine):
     write(machine.root / "sys/devices/system/cpu/isolated", CPUS[0])
 

@@ -126,7 +126,7 @@ deny: [/init.scope, "/**/kubepods-pod1.slice", "/7"]
         ("profiles: default\n", "profiles: found 'default', allowed is a list"),
         (
             "profiles: [default, nonsense]\n",
-            "profiles: found 'nonsense', allowed is default, hold, interleave",
+            "profiles: found 'nonsense', allowed is default, gpu-rank, hold, interleave",
         ),
         ("profiles: [/etc/passwd]\n", "profiles: found '/etc/passwd', allowed is default"),
         (

@@ -58,3 +58,15 @@ def test_one_that_runs_everywhere_or_not_at_all_has_no_home():
     phases.look(snapshot(processes=[process(1, cpu_s={0: 1.0, 1: 1.0}), process(2)]))
 
     assert [phases.home(process(pid).key) for pid in (1, 2, 3)] == [-1, -1, -1]
+
+
+def test_one_that_was_bound_has_no_phases_any_more():
+    against, phases = looked(2, 23, took_s=0.5)
+    one = process(pages={0: 100, 1: 100}, cpu_s={1: 1.0})
+
+    phases.bound(one.key)
+    seen = snapshot(24.0, processes=[one])
+    phases.look(seen)
+
+    assert against
+    assert phases.too_short(move(one, sources=(0,), targets=(1,), limit_bytes=100 * MIB), seen) is None

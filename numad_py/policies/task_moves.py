@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tasks to their memory: let the threads of a process run on one node only, and have its memory follow there.
+
+Problem: threads that nobody bound run now here, now there, so that no node is right for their memory; and memory that
+has no room where its threads settled, or would pay too late, never comes to them.
+Primitive: by node, what all threads of a process would wait there once what may move of its memory had come, too.
+Application: who ran here and there for some looks goes where that pays best, or to the node of its GPUs where it has
+any; as far as there are cores (`cores`). Where the threads that were bound to a node, or inherited that, became more
+than its cores, those who have most get their other CPUs back.
+
+CPU time of processes without a label, or with another profile, is not known: their cores count as free.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+
+from numad_py import prices
+from numad_py.model import Ending, Held, MoveTasks, Outcome, Process, ProcessKey, Reason, Refusal, Snapshot
+from numad_py.policies.candidates import moving_ns_per_byte
+from numad_py.policies.cores import Crowd, Wanting, limits, placed, runnable
+from numad_py.policies.homes import NO_EVIDENCE, SEVERAL
+from numad_py.policies.ran import NEW, Ran
+from numad_py.policies.wishes import MB, Weigh, Wish
+from numad_py.topology import Bools, Floats, Ints, Topology
+
+TURNS: Final = 2  # more than so many lately, and it wanders
+TOO_FULL_LOOKS: Final = 3  # in a row, before somebody gets other CPUs back
+
+
+class Rules(Protocol):
+    """What it needs of the parameters of `threshold`."""
+
+    @property
+    def fill_cores_share(self) -> float: ...
+    @property
+    def pays_within_s(self) -> float: ...
+
+
+class Look(NamedTuple):
+    """What is known at one look.
+
+    ``rest`` is the snapshot without what jobs share; ``told`` are rows of processes of whose memory each part has a home
+    of its own, or is to be spread; ``pages`` is by row what memory alone would do.
+    """
+
+    whole: Snapshot
+    rest: Snapshot
+    home: Ints
+    fresh: Bools
+    period_s: Floats
+    room_bytes: Ints
+    told: Collection[int]
+    pages: Mapping[int, Wish]
+
+
+class Decided(NamedTuple):
+    """What threads should move, those that found no cores, and the rows of processes whose pages wait for their threads."""
+
+    moves: tuple[MoveTasks, ...] = ()
+    held: tuple[Held, ...] = ()
+    waiting: tuple[int, ...] = ()
+
+
+class TaskMoves:
+    """Follows where processes run, and which of them were bound to which node."""
+
+    def __init__(self, weigh: Weigh, rules: Rules) -> None:
+        self._weigh, self._rules = weigh, rules
+        self._known: dict[ProcessKey, Ran] = {}
+        self._bound: dict[ProcessKey, int] = {}
+        self._heirs: dict[ProcessKey, int] = {}
+        self._refused: set[ProcessKey] = set()
+        self._too_full: dict[int, int] = {}
+        self._notes: dict[ProcessKey, str] = {}
+
+    def decide(self, look: Look) -> Decided:
+        snapshot, on, keys = look.whole, look.whole.topology, look.whole.keys
+        load = runnable(snapshot, look.period_s)
+        self._follow(look, load)
+        job = np.repeat(np.arange(len(snapshot.jobs)), [len(each.processes) for each in snapshot.jobs])
+        known = [self._known[key] for key in keys]
+        usual = np.maximum(load, np.array([each.load for each in known]).reshape(load.shape))
+        crowd = Crowd(np.array([each.threads for each in known]), usual, job)
+        wanting = [
+            _wanting(row, each, on)
+            for row, each in enumerate(known)
+            if look.fresh[row] and each.evidence.acting
+        ]
+        going = placed(wanting, crowd, on, self._rules.fill_cores_share)
+        moves = tuple(self._move(keys[row], on.nodes[node].id) for row, node in going.items())
+        free = limits(on, self._rules.fill_cores_share) - usual.sum(axis=0)
+        stay = [each for each in wanting if each.row not in going]
+        held = tuple(
+            _held(keys[each.row], each, known[each.row].threads, free[each.nodes[0]]) for each in stay
+        )
+        back = tuple(self._given_back(snapshot, load))
+        self._notes = dict(self._noted(on, (*moves, *back), held))
+        waiting = (
+            row
+            for row, key in enumerate(keys)
+            if key not in self._refused and (row in going or self._is_waiting(key))
+        )
+        return Decided((*moves, *back), held, tuple(waiting))
+
+    def review(self, move: MoveTasks, outcome: Outcome, on: Topology) -> bool:
+        """See what became of a move; say whether a process was bound."""
+        key, known = move.process, self._known.get(move.process)
+        if outcome.ending is Ending.REFUSED:
+            self._refused.add(key)
+        if outcome.ending is not Ending.DONE or known is None:
+            return False
+        self._refused.discard(key)
+        self._known[key] = known = known._replace(turns=0.0, evidence=NEW, options=())
+        if len(move.nodes) > 1:
+            self._bound.pop(key, None)
+            self._heirs.pop(key, None)
+            return False
+        self._bound[key] = node = on.index_of[move.nodes[0]]
+        self._known[key] = known._replace(load=known.load.sum() * (np.arange(len(on.nodes)) == node))
+        return True
+
+    def notes(self, key: ProcessKey) -> tuple[str, ...]:
+        """Say what is to become of the threads of a process, if anything."""
+        return (self._notes[key],) if key in self._notes else ()
+
+    def _follow(self, look: Look, load: Floats) -> None:
+        """See where everyone ran, and weigh who might be bound."""
+        before, self._known = self._known, {}
+        cores = look.whole.cpu_s / look.period_s[:, None]
+        for job in look.whole.jobs:
+            bound = {self._bound[each.key] for each in job.processes if each.key in self._bound}
+            for key in (each.key for each in job.processes):
+                row = look.whole.row_of[key]
+                home, fresh, known = int(look.home[row]), look.fresh[row], before.get(key)
+                if known is None:
+                    threads = float(load[row].sum())
+                    known = Ran(cores[row], load[row], home, threads, may_inherit=bool(bound))
+                elif fresh:
+                    known = known.after(cores[row], load[row], home)
+                known = self._inherit(known, key, home, bound) if fresh else known
+                self._known[key] = self._weighed(known, row, look) if fresh else known
+        for nodes in (self._bound, self._heirs):
+            for key in nodes.keys() - self._known.keys():
+                del nodes[key]
+        self._refused &= self._known.keys()
+
+    def _inherit(self, known: Ran, key: ProcessKey, home: int, bound: Collection[int]) -> Ran:
+        """Take one that was born in a job beside ``bound`` processes, and runs on a node of theirs, for the child of one."""
+        if key in self._heirs and home not in (NO_EVIDENCE, self._heirs[key]):
+            del self._heirs[key]
+            return known._replace(may_inherit=False)
+        if known.may_inherit and home in bound:
+            self._heirs[key] = home
+        return known
+
+    def _weighed(self, known: Ran, row: int, look: Look) -> Ran:
+        process = look.whole.processes[row]
+        might = process.key not in self._bound and row not in look.told and self._might_move(known, row, look)
+        options = self._options(known, row, look) if might else ()
+        if not options:
+            return known._replace(evidence=NEW, options=())
+        # What has to be seen for some looks is that it should be bound, not to which of these nodes.
+        targets = tuple(sorted(each.targets[0] for each in options))
+        evidence = self._weigh(known.evidence, options[0]._replace(targets=targets))
+        return known._replace(evidence=evidence, options=options)
+
+    def _might_move(self, known: Ran, row: int, look: Look) -> bool:
+        """Say whether it wanders; or has settled, and its memory will not come there."""
+        home, pages = int(look.home[row]), look.pages.get(row)
+        if home == SEVERAL or known.turns > TURNS:
+            return True
+        if home < 0 or pages is None:
+            return False
+        return pages.payback_s > self._rules.pays_within_s or pages.remote_bytes > look.room_bytes[home]
+
+    def _options(self, known: Ran, row: int, look: Look) -> tuple[Wish, ...]:
+        """Give what is expected of each node where it would wait less than it does, what pays best first."""
+        on, process, own = look.whole.topology, look.whole.processes[row], look.rest.processes[row].regions
+        held = process.regions.resident_bytes.sum(axis=0)
+        every, used, ratios = max(int(held.sum()), 1), float(known.cores.sum()), prices.ratios(on)
+        waited = float(known.cores @ ratios @ held) / every
+        remote_share = 1 - float(known.cores @ held) / max(used * every, 1e-9)
+        ns_per_byte = moving_ns_per_byte(own, own.movable)
+        options = []
+        for node in _fit(process, on).tolist():
+            away = own.movable_bytes * on.may_leave * (np.arange(len(on.nodes)) != node)
+            coming = away * min(1.0, look.room_bytes[node] / max(int(away.sum()), 1))
+            there = used * float(ratios[node] @ (held - coming) + coming.sum()) / every
+            wish = Wish(
+                (on.nodes[node].id,),
+                told=False,
+                remote_bytes=int(remote_share * every),
+                remote_share=remote_share,
+                saving_ns_per_s=(waited - there) * 1e9 * prices.MEMORY_SHARE,
+                cost_ns=float(coming.sum()) * ns_per_byte,
+                confidence=1 - process.placement_error_share,
+            )
+            options += [wish] if wish.saving_ns_per_s > 0 else []
+        return tuple(
+            sorted(options, key=lambda each: each.cost_ns - self._rules.pays_within_s * each.saving_ns_per_s)
+        )
+
+    def _given_back(self, snapshot: Snapshot, load: Floats) -> Iterator[MoveTasks]:
+        """Let those run on several nodes again who have the most threads on a node to which too many were bound."""
+        on, before, confined = snapshot.topology, self._too_full, self._heirs | self._bound
+        wanted = {key: float(load[snapshot.row_of[key]].sum()) for key in confined}
+        threads = np.zeros(len(on.nodes))
+        for key, node in confined.items():
+            threads[node] += wanted[key]
+        too_full = np.flatnonzero(threads > on.cores_by_node + 0.5).tolist()
+        self._too_full = {node: before.get(node, 0) + 1 for node in too_full}
+        for key in sorted(confined, key=wanted.__getitem__, reverse=True):
+            node, process = confined[key], snapshot.processes[snapshot.row_of[key]]
+            if self._too_full.get(node, 0) >= TOO_FULL_LOOKS and threads[node] > on.cores_by_node[node]:
+                threads[node] -= wanted[key]
+                figures = {"threads": wanted[key], "cores": float(on.cores_by_node[node])}
+                yield MoveTasks(key, on.running_on(process.nodes_allowed), Reason.SPREAD, figures)
+
+    def _is_waiting(self, key: ProcessKey) -> bool:
+        evidence = self._known[key].evidence
+        return evidence.looks > 0 and not evidence.acting
+
+    def _move(self, key: ProcessKey, node: int) -> MoveTasks:
+        known = self._known[key]
+        wish = next(each for each in known.options if each.targets == (node,))
+        figures = {
+            "threads": known.threads,
+            "home_cpu_share": float(known.cores.max() / known.cores.sum()),
+            "turns": known.turns,
+            "remote_share": wish.remote_share,
+            "remote_mb": wish.remote_bytes / MB,
+            "saving_ns_per_s": wish.saving_ns_per_s,
+            "cost_ns": wish.cost_ns,
+            "confidence": wish.confidence,
+            "payback_s": wish.payback_s,
+            "looks": float(known.evidence.looks),
+        }
+        return MoveTasks(key, wish.targets, Reason.TASKS_FOLLOW_MEMORY, figures)
+
+    def _noted(
+        self, on: Topology, moves: Collection[MoveTasks], held: Collection[Held]
+    ) -> Iterator[tuple[ProcessKey, str]]:
+        for key, node in self._bound.items():
+            yield key, f"its threads were bound to node {on.nodes[node].id}"
+        for key, known in self._known.items():
+            if self._is_waiting(key):
+                yield (
+                    key,
+                    f"its threads should run on node {known.options[0].targets[0]} alone, if that goes on",
+                )
+        for each in held:
+            yield each.process, "its threads should run on one node alone, which has not enough cores free"
+        for move in moves:
+            one = len(move.nodes) == 1
+            nodes = ", ".join(map(str, move.nodes))
+            yield (
+                move.process,
+                f"its threads should run on node {nodes} alone"
+                if one
+                else f"too many threads were bound to its node: its own may run on nodes {nodes} again",
+            )
+
+
+def _wanting(row: int, known: Ran, on: Topology) -> Wanting:
+    nodes = tuple(on.index_of[each.targets[0]] for each in known.options)
+    return Wanting(row, nodes, known.options[0].saving_ns_per_s)
+
+
+def _held(key: ProcessKey, wanting: Wanting, threads: float, free: float) -> Held:
+    figures = {
+        "threads": threads,
+        "cores_free": max(float(free), 0.0),
+        "saving_ns_per_s": wanting.saving_ns_per_s,
+    }
+    return Held(key, 0, Refusal.NO_ROOM, figures)
+
+
+def _fit(process: Process, on: Topology) -> Ints:
+    """Give positions of the nodes that it may be bound to: with GPUs, only where these hang, if it may run there."""
+    allowed = on.running_on(process.nodes_allowed)
+    near = {device.node for device in on.devices if device.address in process.gpus}
+    beside = [node for node in allowed if node in near] or allowed
+    return np.array([on.index_of[node] for node in beside if len(allowed) > 1], np.int64)
