@@ -250,9 +250,8 @@ class Guard(Policy):
         if move.reason is Reason.TAKEN_BACK:
             return past
         moved, home = bool(outcome.moved_bytes), self._phases.home(move.process)
-        slow = (
-            moved and outcome.ending is Ending.STUCK
-        )  # and kept aside by the workers until its last call is back
+        # One call late, after others brought pages, is slow: the workers keep the process aside until it is back.
+        slow = moved and outcome.ending is Ending.STUCK
         failed = (outcome.ending in GIVING_UP and not slow) or (bool(outcome.failed) and not moved)
         turned = turned and home == past.home  # one that follows its process is no turn back
         wait = self._patience.learn(past.wait, move.targets, now_s, moved=moved, failed=failed, turned=turned)
