@@ -250,7 +250,10 @@ class Guard(Policy):
         if move.reason is Reason.TAKEN_BACK:
             return past
         moved, home = bool(outcome.moved_bytes), self._phases.home(move.process)
-        failed = outcome.ending in GIVING_UP or (bool(outcome.failed) and not moved)
+        slow = (
+            moved and outcome.ending is Ending.STUCK
+        )  # and kept aside by the workers until its last call is back
+        failed = (outcome.ending in GIVING_UP and not slow) or (bool(outcome.failed) and not moved)
         turned = turned and home == past.home  # one that follows its process is no turn back
         wait = self._patience.learn(past.wait, move.targets, now_s, moved=moved, failed=failed, turned=turned)
         if wait.reversals >= PING_PONG and wait.reversals > past.wait.reversals:

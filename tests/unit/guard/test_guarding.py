@@ -262,6 +262,21 @@ def test_the_wait_after_failures_is_never_over_a_quarter_of_an_hour():
     assert granted == [0, 10, 25, 40, 55]
 
 
+def test_a_call_that_is_late_after_others_moved_pages_is_no_failure_but_one_alone_is():
+    one = process(pages={0: 100})
+    guard = guarded(move(one), limits=Limits(1e6, backoff_s=10))
+    late, stuck = Outcome(Ending.STUCK, moved_bytes=PAGE), Outcome(Ending.STUCK)
+    endings = {100: late, 101: late, 102: stuck}
+
+    granted = [
+        time_s
+        for time_s in range(100, 120)
+        if turn(guard, float(time_s), one, endings.get(time_s, late)).moves
+    ]
+
+    assert granted == [100, 101, 102, *range(112, 120)]
+
+
 def test_success_ends_the_series_of_failures():
     one = process(pages={0: 100})
     guard = guarded(move(one), limits=Limits(1e6, backoff_s=10))

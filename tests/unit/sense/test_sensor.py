@@ -491,7 +491,7 @@ def test_many_new_processes_do_not_hide_who_runs(fake, monkeypatch):
     for pid in pids:
         fake.process(pid)
     fake.job(pids=pids)
-    eyes = sensor_of(fake, every_s=1, budget_core_share=0.0005)  # which is soon used up: one thing a look
+    eyes = sensor_of(fake, every_s=1, budget_core_share=0.0001)  # which is soon used up: one thing a look
     ages_s, looks = [], 0
 
     while len(seen(snapshot := eyes.look())) < len(pids):
