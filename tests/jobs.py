@@ -21,6 +21,10 @@ FIRST, REST = CPUS[:1], CPUS[1:]
 
 OBEDIENT = """
 import os, sys, threading, time
+memory = []
+def spin():
+    while True:
+        pass
 for line in sys.stdin:
     word, *words = line.split()
     if word == "fork":
@@ -39,9 +43,9 @@ for line in sys.stdin:
         for _ in range(int(words[0])):
             threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
     elif word == "allocate":
-        memory = bytearray(os.urandom(1 << 20) * int(words[0]))
+        memory.append(bytearray(os.urandom(1 << 20) * int(words[0])))
     elif word == "spin":
-        threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+        threading.Thread(target=spin, daemon=True).start()
     elif word == "bind":
         os.sched_setaffinity(0, set(map(int, words)))
     elif word == "real-time":

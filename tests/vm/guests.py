@@ -163,6 +163,13 @@ LARGE = (
         distances=((10, 21), (21, 10)),
         counted=True,
     ),
+    # For tests/vm/test_unbound_threads.py, with --guest: six CPUs are more than emulation is sure of on two cores.
+    Guest(
+        "two-wide-nodes",
+        kernel="6.12",
+        nodes=(GuestNode(640, (0, 1, 2)), GuestNode(640, (3, 4, 5))),
+        distances=((10, 21), (21, 10)),
+    ),
 )
 
 BY_NAME = {guest.name: guest for guest in (*GUESTS, *LARGE)}
