@@ -69,11 +69,19 @@ def cases(scenarios: Sequence[Path], traces: Sequence[Path], draws: int, made_ea
 
 
 def sha256(case: Case) -> str:
-    """Give the hash of what is played."""
+    """Give the hash of what is played, its figures to nine digits: the last bits of a logarithm are each CPU's own."""
     if case.is_trace:
         with case.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(msgspec.json.encode(asdict(drawn(case)))).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(_rounded(asdict(drawn(case))))).hexdigest()
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def begun(case: Case) -> tuple[trace.Header, Iterable[Tick]]:

@@ -101,6 +101,17 @@ def test_draws_are_the_same_every_time_and_another_for_each_number(cases):
     assert draws.sha256(case) != draws.sha256(replace(case, draw=1))
 
 
+def test_another_last_bit_of_a_figure_is_the_same_case(cases, monkeypatch):
+    case, as_it_is = cases[0], draws.sha256(cases[0])
+    was = draws.drawn(case)
+
+    for times, is_same in ((1 + 2**-52, True), (1.001, False)):
+        monkeypatch.setattr(
+            draws, "drawn", lambda _, times=times: replace(was, length_s=was.length_s * times)
+        )
+        assert (draws.sha256(case) == as_it_is) is is_same
+
+
 def test_a_held_scenario_is_never_drawn():
     held = draws.Case(shipped.find("scenarios", "late-binding"), 0)
 
