@@ -82,6 +82,7 @@ class TaskMoves:
         self._follow(look, load)
         job = np.repeat(np.arange(len(snapshot.jobs)), [len(each.processes) for each in snapshot.jobs])
         known = [self._known[key] for key in keys]
+        load = np.array([each.last for each in known]).reshape(load.shape)  # of who was not read anew, too
         usual = np.maximum(load, np.array([each.load for each in known]).reshape(load.shape))
         crowd = Crowd(np.array([each.threads for each in known]), usual, job)
         wanting = [
@@ -96,7 +97,7 @@ class TaskMoves:
         held = tuple(
             _held(keys[each.row], each, known[each.row].threads, free[each.nodes[0]]) for each in stay
         )
-        back = tuple(self._given_back(snapshot, load))
+        back = tuple(self._given_back(snapshot, load, look.fresh))
         self._notes = dict(self._noted(on, (*moves, *back), held))
         waiting = (
             row
@@ -137,7 +138,7 @@ class TaskMoves:
                 home, fresh, known = int(look.home[row]), look.fresh[row], before.get(key)
                 if known is None:
                     threads = float(load[row].sum())
-                    known = Ran(cores[row], load[row], home, threads, may_inherit=bool(bound))
+                    known = Ran(cores[row], load[row], load[row], home, threads, may_inherit=bool(bound))
                 elif fresh:
                     known = known.after(cores[row], load[row], home)
                 known = self._inherit(known, key, home, bound) if fresh else known
@@ -203,7 +204,7 @@ class TaskMoves:
             sorted(options, key=lambda each: each.cost_ns - self._rules.pays_within_s * each.saving_ns_per_s)
         )
 
-    def _given_back(self, snapshot: Snapshot, load: Floats) -> Iterator[MoveTasks]:
+    def _given_back(self, snapshot: Snapshot, load: Floats, fresh: Bools) -> Iterator[MoveTasks]:
         """Let those run on several nodes again who have the most threads on a node to which too many were bound."""
         on, before, confined = snapshot.topology, self._too_full, self._heirs | self._bound
         wanted = {key: float(load[snapshot.row_of[key]].sum()) for key in confined}
@@ -211,7 +212,8 @@ class TaskMoves:
         for key, node in confined.items():
             threads[node] += wanted[key]
         too_full = np.flatnonzero(threads > on.cores_by_node + 0.5).tolist()
-        self._too_full = {node: before.get(node, 0) + 1 for node in too_full}
+        anew = {node for key, node in confined.items() if fresh[snapshot.row_of[key]]}
+        self._too_full = {node: before.get(node, 0) + (node in anew) for node in too_full}
         for key in sorted(confined, key=wanted.__getitem__, reverse=True):
             node, process = confined[key], snapshot.processes[snapshot.row_of[key]]
             if self._too_full.get(node, 0) >= TOO_FULL_LOOKS and threads[node] > on.cores_by_node[node]:

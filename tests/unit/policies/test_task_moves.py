@@ -32,6 +32,7 @@ def running(*cpus, pid=1000, pages=PAGES, share=0.9, **more):
 
 
 WANDERS = running(0, 4)
+NO_THREADS = running().threads
 
 
 class Machine:
@@ -213,6 +214,20 @@ def test_more_threads_than_the_node_has_cores_get_their_other_cpus_back():
     assert [bound(plan) for plan in plans] == [[], [], [(1000, (0, 1))], []]
     (back,) = plans[2].task_moves
     assert (back.reason, back.figures) == (Reason.SPREAD, {"threads": 6.0, "cores": 4.0})
+
+
+def test_threads_are_too_many_for_three_readings_whatever_is_not_read_in_between():
+    machine = Machine()
+    for _ in range(2):
+        machine.look(WANDERS)
+    many, beside = running(4, 5, 6, 7, 4, 5), running(0, pid=2000)
+
+    plans = []
+    for age_s in (0.0, 1.0, 0.0, 1.0, 0.0, 1.0):
+        unread = replace(many, cpu_age_s=age_s, threads=many.threads if not age_s else NO_THREADS)
+        plans.append(machine.look(unread, beside))
+
+    assert [bound(plan) for plan in plans] == [[], [], [], [], [(1000, (0, 1))], []]
 
 
 def test_who_may_run_on_one_node_only_is_not_bound():
