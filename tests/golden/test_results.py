@@ -6,6 +6,7 @@ A change that alters them shows in review as a change of these files. To write t
 ``NUMAD_UPDATE_GOLDEN=1 python -m pytest tests/golden``
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -28,18 +29,18 @@ def name_of(path):
     return path.name.partition(".")[0]
 
 
-def figures(profile, path):
-    """Give one profile's figures on one trace or scenario, as the command line would."""
-    under = Conditions(tuple(dict.fromkeys(("hold", profile))))
-    case = Case(path, under, None if path in TRACES else script.document(path))
-    return report.values(replayed(case, lambda _: None).scores)[profile]
+@functools.cache
+def figures(path):
+    """Give every profile's figures on one trace or scenario, as the command line would."""
+    case = Case(path, Conditions(tuple(PROFILES)), None if path in TRACES else script.document(path))
+    return report.values(replayed(case, lambda _: None).scores)
 
 
 @pytest.mark.parametrize("path", PLAYED, ids=name_of)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_figures_are_exactly_as_recorded(profile, path):
     golden = GOLDEN / profile / f"{name_of(path)}.json"
-    found = figures(profile, path)
+    found = figures(path)[profile]
     if UPDATE:
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -230,6 +230,30 @@ def test_threads_are_too_many_for_three_readings_whatever_is_not_read_in_between
     assert [bound(plan) for plan in plans] == [[], [], [], [], [(1000, (0, 1))], []]
 
 
+def test_a_child_that_runs_elsewhere_has_not_inherited_what_its_parent_was_bound_to():
+    machine = Machine()
+    for _ in range(2):
+        machine.look(WANDERS)
+    here = [running(4 + index, pid=2000 + 10 * index) for index in range(4)]
+    elsewhere = [*here[:2], *(running(index, pid=2000 + 10 * index) for index in (2, 3))]
+
+    plans = [machine.look(running(4, 5), *children) for children in (here, elsewhere, here, here, here)]
+
+    assert [bound(plan) for plan in plans] == [[]] * 5
+
+
+def test_who_was_bound_and_ended_is_forgotten():
+    machine = Machine()
+    for _ in range(2):
+        machine.look(WANDERS)
+    machine.look(running(0, pid=2000))
+    many = [running(4 + index % 4, pid=3000 + 10 * index) for index in range(8)]
+
+    plans = [machine.look(*many) for _ in range(4)]
+
+    assert [bound(plan) for plan in plans] == [[]] * 4
+
+
 def test_who_may_run_on_one_node_only_is_not_bound():
     machine = Machine()
     held = replace(WANDERS, nodes_allowed=(1,))
