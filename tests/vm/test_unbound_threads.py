@@ -20,9 +20,8 @@ LOCAL_SHARE = 0.95
 @pytest.fixture
 def spread(new_job):  # noqa: F811
     """Give a job with most of its memory on node 0, and a busy thread on each node, which may go where it likes."""
-    Path("/proc/sys/vm/drop_caches").write_text(
-        "1"
-    )  # else a node full of page cache lets memory go to the other
+    # Else a node full of page cache lets memory go to the other.
+    Path("/proc/sys/vm/drop_caches").write_text("1")
     job = new_job()
     job.process = job.start()
     for cpus, mb in zip(ON_NODE, (96, 48), strict=True):
