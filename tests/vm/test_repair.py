@@ -19,6 +19,9 @@ from tests.vm.calls import histogram
 from tests.vm.running import PATIENCE_S, REST, SMALL
 
 LOCAL_SHARE = 0.95
+SHORT_WALK_MS = (
+    1  # so that 71 MiB are too large to be walked at every look, as 355 are with the 5 ms of the default
+)
 MOSTLY = 0.80  # of a small job: Python itself has some 5 MiB where it first ran
 
 
@@ -96,9 +99,9 @@ def readings_of(service, pid):
 
 
 def test_a_job_that_is_too_large_to_be_walked_at_every_look_is_repaired(job, daemon, promise):
-    service = daemon(mode="act")
+    service = daemon(mode="act", longest_walk_ms=SHORT_WALK_MS)
     group = job()
-    workload = late_bound(group, "--mb=400")
+    workload = late_bound(group, "--mb=100")
 
     labelled_s = time.monotonic()
     group.label("default")
@@ -117,9 +120,9 @@ def test_a_job_that_is_too_large_to_be_walked_at_every_look_is_repaired(job, dae
 
 
 def test_a_job_of_that_size_that_bound_its_own_memory_is_not_touched(job, daemon):
-    service = daemon(mode="act")
+    service = daemon(mode="act", longest_walk_ms=SHORT_WALK_MS)
     bound, free = job("bound"), job("free")
-    stays = bound.start("bound", "--mb=400", REST)
+    stays = bound.start("bound", "--mb=100", REST)
     stays.tell("bind")
 
     bound.label("default")
