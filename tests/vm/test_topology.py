@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-pytestmark = pytest.mark.guest("two-nodes", "four-nodes", "eight-nodes")
+pytestmark = pytest.mark.guest("four-nodes", "eight-nodes")
 
 FREE_TOLERANCE_MB = 64  # two programs ask one after the other
 
