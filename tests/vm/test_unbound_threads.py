@@ -13,18 +13,23 @@ from tests.vm import observer
 from tests.vm.job_memory import cpus_of
 from tests.vm.running import PATIENCE_S
 
-ON_NODE = [sorted(cpus_of(node)) for node in (0, 1)]
 LOCAL_SHARE = 0.95
 
 
 @pytest.fixture
-def spread(new_job):  # noqa: F811
+def on_node():
+    """Give the CPUs of both nodes."""
+    return [sorted(cpus_of(node)) for node in (0, 1)]
+
+
+@pytest.fixture
+def spread(new_job, on_node):  # noqa: F811
     """Give a job with most of its memory on node 0, and a busy thread on each node, which may go where it likes."""
     # Else a node full of page cache lets memory go to the other.
     Path("/proc/sys/vm/drop_caches").write_text("1")
     job = new_job()
     job.process = job.start()
-    for cpus, mb in zip(ON_NODE, (96, 48), strict=True):
+    for cpus, mb in zip(on_node, (96, 48), strict=True):
         job.process.tell("bind", *cpus).tell("allocate", mb).tell("spin")
     for thread in Path(f"/proc/{job.process.pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), CPUS)
@@ -32,7 +37,7 @@ def spread(new_job):  # noqa: F811
 
 
 @pytest.mark.guest("two-wide-nodes")
-def test_two_unbound_threads_come_to_one_node_and_their_memory_follows(spread, daemon, promise):
+def test_two_unbound_threads_come_to_one_node_and_their_memory_follows(spread, on_node, daemon, promise):
     service = daemon(mode="act", profiles="[gpu-rank]")
     before = observer.anonymous_share(spread.process.pid, 0)
 
@@ -40,7 +45,7 @@ def test_two_unbound_threads_come_to_one_node_and_their_memory_follows(spread, d
     os.setxattr(spread.directory, "user.numad.policy", b"gpu-rank")
     told = service.wait_for("tasks moved")
     bound_s, masks = time.monotonic() - labelled_s, spread.masks()
-    node = ON_NODE.index(masks[0])
+    node = on_node.index(masks[0])
     met_s = observer.wait_for_share(spread.process.pid, node, LOCAL_SHARE, limit_s=PATIENCE_S)
     service.stop()
 
@@ -48,5 +53,5 @@ def test_two_unbound_threads_come_to_one_node_and_their_memory_follows(spread, d
     promise("bound, s after the label", bound_s, at_most=8)
     promise("memory there, s after the label", met_s - labelled_s, at_most=12)
     assert "reason=tasks-follow-memory" in told
-    assert masks == [ON_NODE[node]] * 3
+    assert masks == [on_node[node]] * 3
     assert spread.masks() == [CPUS] * 3
