@@ -28,7 +28,7 @@ check: $(ready) ## lint, types, laws of import, spelling, profiles: seconds
 	$(bin)/codespell
 	$(bin)/python -m pytest --quiet tests/laws/test_shipped_profiles.py
 
-test: $(ready) ## unit, contract, golden and law tests, with the coverage gate: nine minutes
+test: $(ready) ## unit, contract, golden and law tests, with the coverage gate: nine minutes, or twenty on a slow host
 	$(bin)/coverage run -m pytest --quiet
 	$(bin)/coverage report --include='numad_py/*' --omit= --fail-under=0 --format=total | sed 's/.*/covered of all: & %/'
 	$(bin)/coverage report

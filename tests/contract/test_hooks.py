@@ -189,7 +189,7 @@ def test_the_job_does_not_wait_for_the_hook_which_waits_for_the_jobs_cgroup(site
         time.sleep(0.1)
 
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
-    assert took_s < 60
+    assert took_s < 30  # half of what the hook waits
     assert cgroup.label_of(job) == "default"
 
 

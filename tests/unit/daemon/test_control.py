@@ -31,22 +31,12 @@ from numad_py.rhythm import REPORTS
 from numad_py.sense.jobs import Jobs
 from numad_py.sense.opt_in import Said
 from numad_py.workers import Workers
+from tests.asking import ASK
 from tests.builders import job, move, process, snapshot, tick
 from tests.fake_root import FakeRoot
 
 ROOT, USER, OTHER = 0, 4711, 4712
 REPO = Path(__file__).parents[3]
-CALL = """
-import os, socket, sys
-folder, uid, message = sys.argv[1:]
-os.chdir(folder)  # root's right; nobody else may enter what is above
-os.setgroups([])
-os.setresuid(*[int(uid)] * 3)
-with socket.socket(socket.AF_UNIX) as client:
-    client.connect("control")
-    client.sendall(message.encode() + bytes(1))
-    print(client.recv(65536)[:-1].decode())
-"""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
@@ -578,7 +568,7 @@ def test_the_description_in_the_documentation_is_the_one_that_is_served():
 
 def by(uid, folder, method):
     """Call a method as another user, and give the reply."""
-    command = [sys.executable, "-c", CALL, folder, str(uid), json.dumps({"method": method})]
+    command = [sys.executable, "-c", ASK, folder, str(uid), json.dumps({"method": method})]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from numad_py.kernel import cgroup
+from tests.asking import ASK
 
 MOUNT = cgroup.read_mount_point()
 pytestmark = pytest.mark.skipif(
@@ -38,20 +39,6 @@ from numad_py.runtime import progress
 for step in itertools.count():
     progress(step)
     time.sleep(0.1)
-"""
-ASK = """
-import os, socket, sys
-folder, uid, message = sys.argv[1:]
-os.chdir(folder)  # root's right; nobody else may enter what is above
-os.setgroups([])
-os.setresuid(*[int(uid)] * 3)
-with socket.socket(socket.AF_UNIX) as client:
-    client.connect("control")
-    client.sendall(message.encode() + bytes(1))
-    with client.makefile("rb") as answer:
-        while (part := answer.read1()) and not part.endswith(bytes(1)):
-            print(part.decode(), end="")
-        print(part[:-1].decode())
 """
 
 

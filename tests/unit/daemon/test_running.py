@@ -70,7 +70,7 @@ def daemon(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_soon_with_success_and_its_own_cost(daemon, number):
-    running = daemon()
+    running = daemon(config="mode: observe\nperiod_s: 60\n")
     time.sleep(0.3)
 
     began_s = time.monotonic()
