@@ -20,6 +20,7 @@ _ALARM = re.compile(
 )
 _CONSOLE_SHOWN_LINES = 30
 _NO_TESTS_RAN = 5  # pytest's exit status
+FAILED = "the command ended with status 1"  # so pytest does where tests failed
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class Bench:
         closing = re.findall(r"^=+ (.* in [\d.:]+s.*?) =+$", output, re.MULTILINE)
         found = re.findall(r"(\d+) (passed|failed|skipped|errors?|xfailed)\b", closing[-1] if closing else "")
         return {word: int(number) for number, word in found}
+
+    def failed(self) -> tuple[str, ...]:
+        """Read the names of tests out of lines such as ``FAILED tests/vm/test_demo.py::test_it - assert 1``."""
+        output = self.output.read_text(errors="replace")
+        lines = re.findall(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", output, re.MULTILINE)
+        return tuple(dict.fromkeys(lines))
 
     def trouble(self) -> str:
         """Say what went wrong in a guest that ended by itself."""

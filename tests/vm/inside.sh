@@ -12,10 +12,12 @@ export NUMAD_VM_BALANCING_AT_BOOT
 echo 0 > /proc/sys/kernel/numa_balancing
 cut -d ' ' -f 1 /proc/uptime > "$dir/booted"
 
-# The first cpuset makes the kernel patch its page allocator. Emulated CPUs that run it meanwhile can trip over
-# the patch ("Oops: int3"), so that it happens here, before there is anything to do, and for good.
-echo +cpuset > /sys/fs/cgroup/cgroup.subtree_control
-mkdir /sys/fs/cgroup/has-a-cpuset
+# The first cpuset, and the first cgroup that counts memory, make the kernel patch its allocators. Emulated CPUs that
+# run them meanwhile can trip over the patch ("Oops: int3"), so that it happens here, before there is anything to do,
+# and for good. What would be patched with every first and last such cgroup, cgroup.memory= leaves out.
+echo "+cpuset +memory" > /sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/patched
+echo -memory > /sys/fs/cgroup/cgroup.subtree_control
 
 # The host's root comes over 9p without any caching, so every import asks the host for every file. A second
 # export of it, mounted with a cache, halves the time that Python needs to start.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 PATIENCE_S = 240.0  # with what a busy host with two cores takes ten times as long for as an idle one
 
-# Options of jobs: a CPU has to answer who moves pages, for each page that it uses, on a slow host too.
-REST = "--rest-s=0.05"
+# Options of jobs, which use a quarter of a CPU: who moves pages waits for that CPU's answer, for each page that it uses.
+REST = "--rests=3"
 SMALL = ("--mb=32", REST)
 
 

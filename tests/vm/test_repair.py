@@ -42,7 +42,7 @@ def migratepages_s(workload, source, target):
 def test_a_late_bound_job_is_repaired_within_ten_seconds_of_its_label(job, daemon, promise):
     service = daemon(mode="act")
     group = job()
-    workload = late_bound(group, "--rest-s=0")
+    workload = late_bound(group, "--rests=0")
     assert observer.anonymous_share(workload.pid, 0) > LOCAL_SHARE
 
     labelled_s = time.monotonic()
@@ -112,10 +112,8 @@ def test_a_job_that_is_too_large_to_be_walked_at_every_look_is_repaired(job, dae
     sources = [source for source, _ in readings]
     assert readings[0] == (PlacementSource.PAGE_SAMPLE, {Mempolicy.UNKNOWN})
     assert PlacementSource.NUMA_MAPS in sources
-    last = sources[::-1].index(PlacementSource.NUMA_MAPS)
-    learnt = readings[len(sources) - last :]
-    assert learnt
-    assert all(Mempolicy.DEFAULT in mempolicies for _, mempolicies in learnt)
+    since = readings[sources.index(PlacementSource.NUMA_MAPS) :]
+    assert all(Mempolicy.DEFAULT in mempolicies for _, mempolicies in since)
     promise("mostly there, s after the label", met_s - labelled_s, at_most=20)
 
 

@@ -163,7 +163,7 @@ def test_a_file_moves_for_the_job_that_maps_it_but_not_while_a_stranger_does(fil
 def test_each_half_of_an_array_and_of_a_file_goes_to_its_reader(file, job, daemon):
     daemon(mode="act")
     groups = [job(name) for name in ("array", "file")]
-    options = "--mb=32", "--rest-s=0.02"
+    options = "--mb=32", REST
     began_s = time.monotonic()
     array = groups[0].start("shards", *options)
     mapped = groups[1].start("shards", *options, "--mapping=file", f"--file={file}")

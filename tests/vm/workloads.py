@@ -126,12 +126,12 @@ def fork_workers(memory: mmap.mmap, options: argparse.Namespace) -> list[int]:
             if options.mapping == "file":
                 memory = map_file(options.file)
             keep_step = partial(lockstep.wait, index) if lockstep else None
-            read_shard(memoryview(memory)[index * shard : (index + 1) * shard], options.rest_s, keep_step)
+            read_shard(memoryview(memory)[index * shard : (index + 1) * shard], options, keep_step)
     return pids
 
 
 def read_shard(
-    shard: memoryview, rest_s: float, keep_step: Callable[[Callable[[], bool]], None] | None
+    shard: memoryview, options: argparse.Namespace, keep_step: Callable[[Callable[[], bool]], None] | None
 ) -> None:
     """Read one byte of every page and rest, for as long as the parent lives; does not return.
 
@@ -145,10 +145,11 @@ def read_shard(
         return os.getppid() != parent
 
     while not is_orphan():
+        began_s = time.monotonic()
         bytes(shard[::_BASE_PAGE_BYTES])
         with mmap.mmap(-1, _SCRATCH_PAGES * _BASE_PAGE_BYTES) as scratch:
             touch(scratch)
-        time.sleep(rest_s)
+        rest(began_s, options)
         if keep_step:
             keep_step(is_orphan)
     os._exit(0)
@@ -211,9 +212,15 @@ def obey(work: Callable[[], None], options: argparse.Namespace) -> None:
         for word in words:
             busy = _turn(word, options, busy=busy, rounds=rounds)
         if busy:
+            began_s = time.monotonic()
             work()
             rounds += 1
-            time.sleep(options.rest_s)
+            rest(began_s, options)
+
+
+def rest(began_s: float, options: argparse.Namespace) -> None:
+    """Rest after a round that began then: in proportion, a job uses the same share of a slow host's CPU and a fast one's."""
+    time.sleep(options.rest_s + options.rests * (time.monotonic() - began_s))
 
 
 def _turn(word: str, options: argparse.Namespace, *, busy: bool, rounds: int) -> bool:
@@ -322,6 +329,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--own", type=int, nargs="*", default=[], metavar="PAGE", help="not shared if forked")
     parser.add_argument("--workers", type=int, default=2, help="how many to fork (%(default)s)")
     parser.add_argument("--rest-s", type=float, default=0, help="what is rested between rounds")
+    parser.add_argument(
+        "--rests", type=float, default=0, help="so many times as long as a round took, besides"
+    )
     parser.add_argument("--mapping", choices=_MAPPINGS, default="private", help="what the shards are of")
     parser.add_argument(
         "--stays", action="store_true", help="let balancing sample the halves and move nothing"
