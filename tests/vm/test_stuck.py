@@ -26,7 +26,7 @@ from tests.vm.moving import MB, act, key_of, move_of, nodes_of_each
 from tests.vm.observer import resident_bytes
 from tests.vm.running import PATIENCE_S, REST
 
-everywhere = pytest.mark.guest("two-nodes", "four-nodes")
+everywhere = pytest.mark.guest("two-nodes", "four-nodes")  # what each kernel does; the daemon is tried on one
 
 _CALLS = {17: "pread64", 279: "move_pages"}  # arch/x86/entry/syscalls/syscall_64.tbl
 
@@ -101,7 +101,6 @@ def test_the_file_holds_the_lock_so_that_numa_maps_waits_and_a_signal_ends_it(fi
     assert ends_within(readers[1], 10)
 
 
-@everywhere
 def test_one_stuck_process_is_set_aside_and_named_while_others_are_read(file, workload, stick, release):
     stuck, free = with_file(workload, file, "--mb=2"), workload("late-bound", "--mb=2")
     keys = key_of(stuck.pid), key_of(free.pid)
@@ -117,7 +116,6 @@ def test_one_stuck_process_is_set_aside_and_named_while_others_are_read(file, wo
     assert named == (keys[0],)
 
 
-@everywhere
 def test_the_daemon_repairs_others_names_the_stuck_one_and_looks_at_it_again(
     file, job, daemon, stick, release
 ):
@@ -143,7 +141,6 @@ def test_the_daemon_repairs_others_names_the_stuck_one_and_looks_at_it_again(
     assert "stuck in the kernel" in line
 
 
-@everywhere
 def test_a_signal_ends_the_daemon_while_a_process_it_reads_is_stuck(
     file, job, daemon, stick, release, promise
 ):
@@ -166,7 +163,6 @@ def test_a_signal_ends_the_daemon_while_a_process_it_reads_is_stuck(
     assert any("event=stopped" in line for line in service.log)
 
 
-@everywhere
 def test_a_signal_ends_the_daemons_work_while_a_process_it_moves_is_stuck(
     file, job, daemon, stick, release, promise
 ):
