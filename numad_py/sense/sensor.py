@@ -126,7 +126,7 @@ class LiveSensor(Sensor):
         self.took_s = 0.0
 
     def moved(self, processes: Iterable[ProcessKey]) -> None:
-        """Read these again at the next look: some of their pages have just been moved."""
+        """Read these again at the next glance: some of their pages have just been moved."""
         for key in processes:
             if known := self._known.get(key.pid):
                 known.was_moved = True
