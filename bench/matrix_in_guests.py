@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import matrix_table
 from tests.vm import fill
 from tests.vm.bench import BUILD, ROOT
-from tests.vm.cells import MOVERS, balancing, measure
+from tests.vm.cells import LABELS, MOVERS, balancing, measure
 from tests.vm.guests import BY_NAME, Guest
 from tests.vm.nine import NINE, UNBOUND
 
@@ -68,7 +68,8 @@ class Cell(NamedTuple):
 def matrix() -> Iterator[Cell]:
     """Give all of it, in the order in which it is measured."""
     for guest, workloads in GUESTS.items():
-        for mover, switch in (*itertools.product(("threshold", "hold"), ("off", "on")), ("numad", "off")):
+        decided = itertools.product(("threshold", "hold", "learned"), ("off", "on"))
+        for mover, switch in (*decided, ("numad", "off")):
             yield from (Cell(guest, mover, switch, workload) for workload in workloads)
         if "unbound" in workloads:
             yield from (Cell(guest, "numad", "off", each, LARGE_MB) for each in ("late-bound", "unbound"))
@@ -95,7 +96,8 @@ def run(cell: Cell, guest: Guest, pid: int | None, file: Path) -> dict[str, obje
         workload = replace(workload, mb=cell.mb)
     elif cell.mb == LARGE_MB:
         workload = replace(workload, mb=LARGE_MB)
-    found = measure(guest, workload, pid, file, label="default", seconds=cell.run_s)
+    label = LABELS.get(cell.mover, "default")
+    found = measure(guest, workload, pid, file, label=label, seconds=cell.run_s)
     when = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())
     return cell._asdict() | {"run_s": cell.run_s, **found, "kernel": platform.release(), "date": when}
 

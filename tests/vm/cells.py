@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,23 @@ def numad() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def daemon() -> Iterator[int]:
+def daemon(**config: object) -> Iterator[int]:
     """Run the daemon, with the CPU time that its budget is on a machine."""
     with tempfile.TemporaryDirectory() as folder:
-        service = Daemon(Path(folder), run=Forked, **DAEMON)
+        service = Daemon(Path(folder), run=Forked, **DAEMON, **config)
         try:
             yield service.process.pid
         finally:
             service.stop()
 
 
-MOVERS: dict[str, Mover] = {"hold": nobody, "numad": numad, "threshold": daemon}
+MOVERS: dict[str, Mover] = {
+    "hold": nobody,
+    "numad": numad,
+    "threshold": daemon,
+    "learned": partial(daemon, profiles=["learned"]),
+}
+LABELS = {"learned": "learned"}  # of jobs, by mover; else "default"
 
 
 def by_second(guest: Guest) -> Iterator[AccessCounts]:
