@@ -132,7 +132,7 @@ def _wanted(row: Row, rows: Rows) -> Iterator[tuple[str, bool]]:
         limit_s = SETTLES_S[row.workload]
         settled = [cell["settled_s"] for cell in cells]
         yield f"after {limit_s} s", all(each is not None and each <= limit_s for each in settled)
-    if row.workload == RESTLESS:
+    if row.workload == RESTLESS and row.balancing == "off":
         yield f"at most {RESTLESS_PAGES:,} pages", pages <= RESTLESS_PAGES
     if alone and (row.balancing == "on" or row.workload == RESTLESS):
         most_over = KERNEL_SHARE if row.balancing == "on" else RESTLESS_SHARE
