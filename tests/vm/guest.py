@@ -22,6 +22,7 @@ from tests.vm.access_counts import AccessCounts, PerSecond
 from tests.vm.bench import BUILD, FAILED, ROOT, Bench
 from tests.vm.guests import BY_NAME, GUESTS, Guest
 
+_GOES_OFF_S = 15  # sooner than the kernel calls a CPU that goes round for ever a soft lockup
 _TRIED_AGAIN = 5  # tests of a guest; what fails more is no accident of its host
 
 
@@ -68,7 +69,7 @@ def boot(guest: Guest, kernel: Path, command: list[str], limit_s: float) -> Run:
             start_new_session=True,  # one group, so that nothing of it outlives us
         )
         try:
-            in_time = _follow(bench.output, process, began_s + limit_s, turn)
+            in_time = _follow(bench, process, began_s + limit_s, turn)
         finally:
             _kill_group(process)
     booted = bench.read("booted")
@@ -83,16 +84,24 @@ def boot(guest: Guest, kernel: Path, command: list[str], limit_s: float) -> Run:
 
 
 def _follow(
-    output: Path, process: "subprocess.Popen[bytes]", until_s: float, turn: Callable[[], None]
+    bench: Bench, process: "subprocess.Popen[bytes]", until_s: float, turn: Callable[[], None]
 ) -> bool:
-    """Copy the guest's output to ours, with a ``turn`` now and then; return whether the guest ended by itself."""
-    with output.open("rb") as lines:
+    """Copy the guest's output to ours, with a ``turn`` now and then; return whether it came to its end.
+
+    A guest that has left its status is done, also where it then does not go off.
+    """
+    done = False
+    with bench.output.open("rb") as lines:
         while (running := process.poll() is None) and time.monotonic() < until_s:
+            if done := bench.read("status") is not None:
+                until_s = min(until_s, time.monotonic() + _GOES_OFF_S)
             _copy(lines.read)
             turn()
             time.sleep(0.2)
         _copy(lines.read)
-    return not running
+    if running and done:
+        print(f"{bench.guest.name} is done and did not go off: it was ended", flush=True)
+    return done or not running
 
 
 def _copy(read: Callable[[], bytes]) -> None:
