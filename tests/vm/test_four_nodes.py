@@ -15,6 +15,7 @@ from tests.vm.running import PATIENCE_S, SMALL
 pytestmark = pytest.mark.guest("four-nodes")
 
 MOSTLY = 0.80  # of a small job: Python itself has some 5 MiB where it first ran
+UNEVEN = 0.12  # the profile stops at 0.10 where a turn ends there, of what can move
 TIERS = (2, 3)
 DEMOTES = Path("/sys/kernel/mm/numa/demotion_enabled")
 
@@ -102,10 +103,10 @@ def test_interleaving_spreads_over_the_nodes_with_cpus_alone(job, daemon):
 
     group.label("interleave")
     until_s = time.monotonic() + PATIENCE_S
-    while not 0.45 < observer.anonymous_share(workload.pid, 0) < 0.55:
+    while not abs(observer.anonymous_share(workload.pid, 0) - 0.5) < UNEVEN:
         assert time.monotonic() < until_s, observer.resident_bytes(workload.pid)
         time.sleep(0.2)
 
     assert on_tiers(workload.pid) == before
-    assert observer.anonymous_share(workload.pid, 1) > 0.45
+    assert observer.anonymous_share(workload.pid, 1) > 0.5 - UNEVEN
     assert {move.targets for move, _ in moves_of(service, workload.pid)} == {(0, 1)}
