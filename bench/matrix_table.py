@@ -115,7 +115,7 @@ def _figures(cells: list[dict[str, Any]], name: str, form: str) -> str:
 
 
 def _median(cells: list[dict[str, Any]], name: str) -> float:
-    return statistics.median_low(cell[name] for cell in cells)
+    return statistics.median(cell[name] for cell in cells)
 
 
 def _wanted(row: Row, rows: Rows) -> Iterator[tuple[str, bool]]:

@@ -177,7 +177,7 @@ def _try(guest: Guest, kernel: Path, arguments: argparse.Namespace) -> Run:
     """
     run = boot(guest, kernel, _pytest(guest, arguments), arguments.limit)
     failed = Bench(guest).failed()
-    if run.trouble != FAILED or len(failed) > _TRIED_AGAIN:
+    if run.trouble != FAILED or not 0 < len(failed) <= _TRIED_AGAIN:
         return run
     print(f"\n{guest.name}: once more, in a fresh guest:", *failed, sep="\n  ", flush=True)
     again = boot(guest, kernel, _pytest(guest, arguments, failed), arguments.limit)
