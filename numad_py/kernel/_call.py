@@ -10,8 +10,20 @@ from typing import Any, Final
 
 # arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h
 NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
-    "x86_64": {"mbind": 237, "migrate_pages": 256, "move_pages": 279, "perf_event_open": 298},
-    "aarch64": {"mbind": 235, "migrate_pages": 238, "move_pages": 239, "perf_event_open": 241},
+    "x86_64": {
+        "mbind": 237,
+        "migrate_pages": 256,
+        "move_pages": 279,
+        "perf_event_open": 298,
+        "set_mempolicy": 238,
+    },
+    "aarch64": {
+        "mbind": 235,
+        "migrate_pages": 238,
+        "move_pages": 239,
+        "perf_event_open": 241,
+        "set_mempolicy": 237,
+    },
 }
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Choose the nodes of memory of our own, before it is touched."""
+"""Choose the nodes of memory of our own."""
 
 from ctypes import c_int, c_uint, c_ulong, c_void_p
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from numad_py.kernel._call import call
 from numad_py.kernel.placement import door
 
-MPOL_BIND: Final = 2  # include/uapi/linux/mempolicy.h
+MPOL_BIND, MPOL_LOCAL = 2, 4  # include/uapi/linux/mempolicy.h
 
 
 def bind(address: int, length: int, node: int) -> None:
@@ -33,6 +32,17 @@ def bind(address: int, length: int, node: int) -> None:
         c_ulong(len(mask) * 64 + 1),  # get_nodes() in mm/mempolicy.c reads maxnode - 1 bits
         c_uint(0),
     )
+
+
+def allocate_locally() -> None:
+    """Let memory of this thread, and of those that it begins, come from where they run, and stay there.
+
+    Without a policy it would come from there, too, and kernel.numa_balancing would take it along whenever the thread is
+    run elsewhere: task_numa_work() passes over VMAs whose policy lacks MPOL_F_MOF, which only the kernel's own has.
+    Raises OSError with ENOSYS on a kernel without NUMA, EPERM in many containers. See set_mempolicy(2).
+    """
+    # long set_mempolicy(int mode, const unsigned long *nodemask, unsigned long maxnode);
+    call("set_mempolicy", c_int(MPOL_LOCAL), c_void_p(None), c_ulong(0))
 
 
 def nodemask(nodes: tuple[int, ...], words: int = 0) -> NDArray[np.uint64]:

@@ -46,6 +46,13 @@ def test_a_port_that_systemd_opened_answers_out_of_a_sandbox_without_network():
     assert 'numad_not_acting{who="configuration",why="mode: observe"} 1.0\n' in told
 
 
+def test_the_kernel_is_not_to_balance_the_daemons_own_memory():
+    scraped()
+
+    pid = sh("systemctl show --value --property=MainPID numad-py").strip()
+    assert {line.split()[1] for line in sh(f"cat /proc/{pid}/numa_maps").splitlines()} == {"local"}
+
+
 def test_a_scrape_does_not_start_a_daemon_that_was_stopped():
     scraped()
 

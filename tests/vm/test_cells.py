@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -67,9 +68,12 @@ def test_what_a_job_uses_comes_to_it_and_hardly_a_page_moves_twice(cell, name, j
 
 
 def test_beside_the_kernels_own_balancing_it_comes_too(cell):
-    _, counts = cell("late-bound", on=True)
+    service, counts = cell("late-bound", on=True)
 
     wait_until_local(counts)
+
+    own = Path(f"/proc/{service.process.pid}/numa_maps").read_text().splitlines()
+    assert {line.split()[1] for line in own} == {"local"}  # which the kernel passes over
 
 
 def test_a_job_that_is_soon_elsewhere_again_keeps_its_memory_where_it_is(cell):

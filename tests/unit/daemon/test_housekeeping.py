@@ -2,6 +2,7 @@
 
 """The daemon stays where it disturbs nobody."""
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,3 +36,12 @@ def test_isolated_and_nohz_full_cpus_are_left():
 
 def test_where_every_cpu_is_reserved_the_mask_stays_as_it_is():
     assert kept(isolated_cpus=tuple(OURS)) == OURS
+
+
+@pytest.mark.parametrize("why", [OSError(errno.EPERM, "as in a container"), NotImplementedError()])
+def test_where_its_own_mempolicy_may_not_be_chosen_it_goes_on(monkeypatch, why):
+    def refused():
+        raise why
+
+    monkeypatch.setattr(housekeeping.mempolicy, "allocate_locally", refused)
+    assert kept(isolated_cpus=(FIRST,)) == OURS - {FIRST}

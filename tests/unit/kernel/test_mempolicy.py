@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Memory of ours is bound to a node before it is touched, and a node that there is not is refused."""
+"""Memory of ours is bound to a node before it is touched, or stays where it is; a node that there is not is refused."""
 
 import mmap
+import multiprocessing
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +35,18 @@ def test_bound_memory_comes_from_its_node():
     memory.fill(1)
 
     assert set(placement.nodes_of(os.getpid(), addresses).tolist()) == {node}
+
+
+def test_memory_allocated_locally_is_told_by_the_kernel_to_be_so():
+    def told():  # a process, since the kernel tells the leading thread's
+        mempolicy.allocate_locally()
+        policies = {line.split()[1] for line in Path("/proc/self/numa_maps").read_text().splitlines()}
+        os._exit(policies != {"local"})
+
+    child = multiprocessing.get_context("fork").Process(target=told)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_a_node_that_is_not_there_is_refused():
