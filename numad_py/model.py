@@ -431,6 +431,7 @@ class Reason(StrEnum):
     MEMORY_FOLLOWS_CPU = "memory-follows-cpu"
     TASKS_FOLLOW_MEMORY = "tasks-follow-memory"
     SPREAD = "spread"
+    MAKES_ROOM = "makes-room"  # for who is busy: its own process is idle
     TAKEN_BACK = "taken-back"  # the guard's own: what was moved did not help
 
 

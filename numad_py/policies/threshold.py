@@ -19,6 +19,7 @@ steady for the longer. One that never ran elsewhere, and pays sooner than anothe
 look would come, is not waited for. Memory of a GPU is neither counted nor touched, and
 no more is what the kernel demotes to nodes without CPUs. What processes of a job share is left to `shared`. Where tasks
 may be moved, those of who has no home, or whose memory will not come there, are bound to a node first (`task_moves`).
+Where idle memory makes room, what found none on its node has some made there (`idle`).
 """
 
 from collections import Counter
@@ -46,6 +47,7 @@ from numad_py.model import (
 from numad_py.policies import candidates, shards, spreading
 from numad_py.policies.candidates import Candidates
 from numad_py.policies.homes import NO_EVIDENCE, POSSIBLE_SHARE, SEVERAL, Readings, homes
+from numad_py.policies.idle import IdleMemory
 from numad_py.policies.room import Room
 from numad_py.policies.shards import Shards
 from numad_py.policies.shared import SharedMemory
@@ -69,6 +71,7 @@ class ThresholdParameters:
     pays_within_s: float = 60.0
     room_for_s: float = 10.0
     fill_cores_share: float = 0.9
+    makes_room_after_s: float = 0.0
 
     def __post_init__(self) -> None:
         shares = ("remote_share_above", "remote_share_below", "home_cpu_share_above", "fill_cores_share")
@@ -79,7 +82,7 @@ class ThresholdParameters:
             raise ValueError("remote_share_below: must not be over remote_share_above")
         if self.patience < 1:
             raise ValueError("patience: at least one look is needed")
-        for name in ("at_once_within_s", "pays_within_s", "room_for_s"):
+        for name in ("at_once_within_s", "pays_within_s", "room_for_s", "makes_room_after_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: must not be negative")
 
@@ -90,6 +93,7 @@ _LIMITS: Final = {
     "remote_mb": "least_remote_mb",
     "payback_s": "pays_within_s",
 }
+_THERE_AND_BACK: Final = 2  # what comes and what makes room for it, both of which take a while
 FORGETS: Final = 0.8  # of its restlessness, that a process keeps from look to look
 
 
@@ -110,6 +114,7 @@ class Threshold(Policy):
             least_cpu_s=self.parameters.least_cpu_s,
             weigh=self._weigh,
         )
+        self._idle = IdleMemory(self.parameters.makes_room_after_s, self.parameters.least_remote_mb)
         self._tasks = TaskMoves(self._weigh, self.parameters) if tasks else None
         self._looked: tuple[Snapshot, Snapshot] | None = None  # what was seen, and without what jobs share
         self._regions: list[Regions] = []  # of the processes of that look
@@ -125,6 +130,7 @@ class Threshold(Policy):
             snapshot, fresh, period_s, least_cpu_s=rules.least_cpu_s, share_above=rules.home_cpu_share_above
         )
         cores = snapshot.cpu_s / period_s[:, None]
+        self._idle.look(snapshot, fresh, cores)
         shared_moves, rest = self._shared.decide(snapshot, np.maximum(home, NO_EVIDENCE), cores)
         self._looked, snapshot = (snapshot, rest), rest
         parts = dict(self._shards(snapshot, home))
@@ -183,7 +189,7 @@ class Threshold(Policy):
             return None
         seen, known, rules = self._seen[key], self._evidence[key], self.parameters
         figures, wish, notes = figures_of(seen, known.looks), seen.wish, apart(key, *self._looked)
-        notes += self._tasks.notes(key) if self._tasks else ()
+        notes += (*self._idle.note(key), *(self._tasks.notes(key) if self._tasks else ()))
         if wish is None:
             return Explanation(Decision.NO_EVIDENCE, self._beside(figures, _LIMITS_OF_USE), notes=notes)
         going_on = known.acting and wish.remote_share <= rules.remote_share_above
@@ -281,6 +287,11 @@ class Threshold(Policy):
                 move = bring(process, parts.get(row), offers.take(np.array([at])), bytes_, on)
                 moves.append(replace(move, figures=figures))
         self._asked = Counter(move.process for move in moves)
+        pays = (
+            self.parameters.pays_within_s * worth * offers.confidence > _THERE_AND_BACK * offers.ns_per_byte
+        )
+        short = np.bincount(offers.target, (offers.bytes_ - wanted) * pays, len(on.nodes)).astype(np.int64)
+        moves += self._idle.make_room(snapshot, short, room_bytes)
         return Plan(tuple(moves), tuple(held))
 
     def _spread(self, snapshot: Snapshot, wanted: Mapping[int, Wish]) -> Iterator[MovePages]:

@@ -15,15 +15,17 @@ from numad_py.profiles import ExternalParameters
 
 FOLDER = Path(__file__).parents[2] / "policies"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
-FURTHER = {"gpu-rank": {"tasks": True}}  # what profiles beside the first of their policy allow it
+# How profiles differ beside the first of their policy: in parameters, and in what the guard lets through.
+FURTHER = {"gpu-rank": ({}, {"tasks": True}), "tiers": ({"makes_room_after_s": 60.0}, {})}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_profile_says_what_the_code_does_anyway(path):
     profile = read(path, PARAMETERS, Limits)
+    parameters, guard = FURTHER.get(path.stem, ({}, {}))
 
-    assert profile.parameters == PARAMETERS[profile.policy]()
-    assert profile.guard == replace(Limits(), **FURTHER.get(path.stem, {}))
+    assert profile.parameters == PARAMETERS[profile.policy](**parameters)
+    assert profile.guard == replace(Limits(), **guard)
 
 
 @pytest.mark.parametrize(
