@@ -16,7 +16,7 @@ from numad_py.sim.script import Group, Growth, Machine, Memory, Phase, Scenario,
 FOLDER: Final = "made"
 CPUS: Final = 16
 NODE_MB: Final = 1 << 18
-LENGTH_S: Final = 150.0
+LENGTH_S: Final = 240.0
 _Kind = Callable[[Random, int], Group]
 
 
@@ -83,7 +83,7 @@ def _short(random: Random, nodes: int) -> Group:
     """Live for seconds to minutes, one after the other."""
     lives_s = _log(random, 2, 90)
     run = (Phase(0.0, _on(random.randrange(nodes), nodes, _log(random, 0.2, 2))),)
-    processes = random.randint(2, 16)
+    processes = random.randint(2, 60)
     return Group(
         run, (_heap(random, nodes, 2_000),), processes, apart_s=LENGTH_S / processes, lives_s=lives_s
     )

@@ -5,8 +5,9 @@
 Problem: no fixed patience is right for all. Who has just settled should be followed at once, a wanderer never.
 Primitive: a model, trained in simulators, says of each candidate how many times the saving that prices predict will be
 had within its horizon: less of who goes away, or back, or ends.
-Application: what will pay for itself soon, as the model expects, moves at once. The choice among candidates, what is
-shared, and what goes on are `threshold`'s. Without a model, and outside its bounds, so are the rules.
+Application: what will pay for itself soon, as the model expects, moves at once; and so does what never ran elsewhere and
+pays, by prices, before the model could be proved wrong. The choice among candidates, what is shared, and what goes on are
+`threshold`'s. Without a model, and outside its bounds, so are the rules.
 
 A seeded share of processes can be withheld: they stay as they are and are marked, so that what moving saves can be
 learned from the others beside them.
@@ -21,15 +22,15 @@ import numpy as np
 
 from numad_py.model import Explanation, Held, Plan, ProcessKey, Refusal, Snapshot
 from numad_py.policies.candidates import Candidates
-from numad_py.policies.features import Histories
+from numad_py.policies.features import NAMES, Histories
 from numad_py.policies.threshold import Threshold, ThresholdParameters
 from numad_py.policies.trees import Trees
 from numad_py.policies.wishes import MB, Wish
 from numad_py.topology import Floats, Ints
 
-MARGIN: Final = (
-    0.25  # of the predicted saving, that a model is not believed: what it errs by where nothing is to be had
-)
+# Of the predicted saving, that a model is not believed of who was elsewhere: what it errs by where nothing is to be had.
+MARGIN: Final = 0.25
+_TURNS, _PAYBACK_S = NAMES.index("turns"), NAMES.index("payback_s")
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,13 @@ class Learned(Threshold):
         if isinstance(self._model, str):
             return offers
         self._histories.look(snapshot, home, cores)
-        times = self._model.predicted(self._histories.rows(offers, snapshot, cores))
+        rows = self._histories.rows(offers, snapshot, cores)
+        steady, payback_s = rows[:, _TURNS] == 0, rows[:, _PAYBACK_S]
+        times = np.maximum(self._model.predicted(rows) - np.where(steady, 0.0, MARGIN), 0.0)
+        at_once = steady & (payback_s <= self.parameters.at_once_within_s) & np.isfinite(times)
+        times[at_once] = np.maximum(times[at_once], 1.0)
         times[home[offers.process] < 0] = np.nan  # parts of memory, which no model was trained on
-        return replace(offers, times=np.maximum(times - MARGIN, 0.0))
+        return replace(offers, times=times)
 
     def _is_worth(self, wish: Wish) -> bool:
         if not wish.learned:

@@ -12,7 +12,7 @@ from numad_py.policies.homes import NO_EVIDENCE, SEVERAL
 from numad_py.policies.learned import Learned, LearnedParameters
 from numad_py.policies.threshold import Threshold
 from numad_py.policies.trees import LEAF, Model, Tree, Trees, written
-from tests.builders import node_memory, process, snapshot
+from tests.builders import job, node_memory, process, snapshot
 
 LEAF_ALONE = Tree((0,), (0.0,), (LEAF,), (LEAF,), (0.0,))
 REMOTE = {0: 9000, 1: 1000}
@@ -43,15 +43,32 @@ def test_what_a_model_expects_to_pay_moves_at_once():
 
 
 def test_what_a_model_expects_nothing_of_stays_however_long_it_is_remote():
-    policy = Learned(LearnedParameters(), expecting(0.2))
+    policy = Learned(LearnedParameters(**PATIENT), expecting(0.0))
 
     seen = plans(policy, *[late_bound()] * 6)
 
     assert [len(plan.moves) for plan in seen] == [0] * 6
 
 
+@pytest.mark.parametrize(("expected", "moves"), [(0.2, False), (0.3, True)])
+def test_of_who_was_elsewhere_a_little_is_not_believed(expected, moves):
+    elsewhere = process(pages=REMOTE, cpu_s={0: 0.9})
+    steady, turned = (Learned(LearnedParameters(**PATIENT), expecting(expected)) for _ in range(2))
+
+    assert plans(steady, late_bound())[-1].moves
+    assert bool(plans(turned, elsewhere, late_bound())[-1].moves) is moves
+
+
+@pytest.mark.parametrize(("within_s", "moves"), [(0.0, False), (60.0, True)])
+def test_what_pays_before_a_model_could_be_wrong_moves_whatever_it_expects(within_s, moves):
+    steady, turned = (Learned(LearnedParameters(at_once_within_s=within_s), expecting(0.0)) for _ in range(2))
+
+    assert bool(plans(steady, late_bound())[-1].moves) is moves
+    assert not plans(turned, process(pages=REMOTE, cpu_s={0: 0.9}), late_bound())[-1].moves
+
+
 def test_a_move_has_the_saving_that_was_expected_among_its_figures():
-    rules, doubled = Threshold(), Learned(LearnedParameters(), expecting(2.25))
+    rules, doubled = Threshold(), Learned(LearnedParameters(), expecting(2.0))
 
     plain, learned = (plans(policy, *[late_bound()] * 2)[-1].moves[0].figures for policy in (rules, doubled))
 
@@ -141,6 +158,37 @@ def test_a_turn_begins_anew_and_tells_how_long_it_stayed_before():
     found = features(0, 0, 1, 1)
 
     assert [found[name] for name in ("known_s", "steady_s", "turns", "last_stay_s")] == [3, 1, 1, 2]
+
+
+def test_what_is_left_of_a_stay_is_what_stays_took_before_less_what_has_passed():
+    assert [features(*homes)["stay_left_s"] for homes in ((1, 1), (0, 0, 0, 1, 1), (0, 1, 1, 1))] == [
+        LONGEST_S,
+        2,
+        -1,
+    ]
+    assert features(0, 0, 0, 0, 1, 1, 0)["stay_left_s"] == 3  # after four and two
+
+
+def test_what_is_left_of_a_life_is_what_others_of_the_job_lived_less_what_has_passed():
+    histories, left = Histories(), {}
+    for at, pids in enumerate([(1, 2), (1, 2), (1, 3), (1, 3), (1, 3)]):
+        seen = snapshot(float(at), processes=[late_bound(pid=pid) for pid in pids])
+        home = np.ones(len(pids), np.int64)
+        histories.look(seen, home, seen.cpu_s)
+        rows = histories.rows(whole(seen, home, seen.cpu_s), seen, seen.cpu_s)
+        left[at] = rows[:, NAMES.index("life_left_s")].tolist()
+
+    assert left == {0: [LONGEST_S] * 2, 1: [LONGEST_S] * 2, 2: [0, 2], 3: [-1, 1], 4: [-2, 0]}
+
+
+def test_of_a_job_that_ended_nothing_is_kept():
+    histories = Histories()
+    for at, pid in enumerate((1, 2, 3)):
+        seen = snapshot(float(at), jobs=[job(late_bound(pid=pid), cgroup_id=pid // 3)])
+        histories.look(seen, np.array([1]), seen.cpu_s)
+        rows = histories.rows(whole(seen, np.array([1]), seen.cpu_s), seen, seen.cpu_s)
+
+    assert rows[0, NAMES.index("life_left_s")] == LONGEST_S
 
 
 def test_a_look_without_evidence_is_no_turn_and_several_nodes_are_one():
