@@ -47,6 +47,9 @@ def train(  # noqa: PLR0913 - options of a command line
     output: Annotated[
         Path, typer.Option(metavar="FILE", help="The model; its card is put beside it.")
     ] = Path("model.json"),
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Draws the examples that each tree is grown on.")
+    ] = 1,
     verdict: Annotated[
         str, typer.Option(metavar="SENTENCE", help="What an evaluation of it found: the card's first line.")
     ] = UNSCORED,
@@ -67,7 +70,7 @@ def train(  # noqa: PLR0913 - options of a command line
     by = split.read(split_file)
     split.check(by, cases, split_file)
     _refuse_without_library()
-    _train(cases, by, output, verdict)
+    _train(cases, by, output, verdict, seed)
 
 
 def _refuse_without_library() -> None:
@@ -75,11 +78,11 @@ def _refuse_without_library() -> None:
         raise CannotTrain("train needs scikit-learn, which is not installed: pip install 'numad-py[train]'")
 
 
-def _train(cases: Sequence[Case], by: split.Split, output: Path, verdict: str) -> None:
+def _train(cases: Sequence[Case], by: split.Split, output: Path, verdict: str, seed: int) -> None:
     from numad_py.learn import fitting  # noqa: PLC0415 - scikit-learn takes seconds, for this verb alone
 
     examples = _played(cases)
-    fitted = fitting.fit(examples, by, print)
+    fitted = fitting.fit(examples, by, print, seed)
     output.write_bytes(trees.written(fitted.model))
     beside = output.with_suffix(".md")
     beside.write_text(card.text(fitted, examples, cases, verdict), encoding="utf-8")

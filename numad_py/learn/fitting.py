@@ -69,16 +69,19 @@ class Fitted:
     importance: dict[str, float]
 
 
-def fit(examples: Examples, by: Split, tell: Callable[[str], None]) -> Fitted:
-    """Score by folds, then fit on all; raise CannotTrain where there is too little to score by."""
+def fit(examples: Examples, by: Split, tell: Callable[[str], None], seed: int = 1) -> Fitted:
+    """Score by folds, then fit on all; raise CannotTrain where there is too little to score by.
+
+    ``seed`` draws the half of the examples that each tree is grown on.
+    """
     parts, sizes = [], []
     for fold in range(split.FOLDS):
         train, test = split.sides(by, examples.family, examples.machine, fold)
         if len(train) < FEWEST or not len(test):
             continue
-        size = _size(examples.take(train))
+        size = _size(examples.take(train), seed)
         sizes.append(size)
-        parts.append(_scored(examples.take(train), examples.take(test), size, fold))
+        parts.append(_scored(examples.take(train), examples.take(test), size, fold, seed))
         tell(
             f"fold {fold + 1}: trained on {len(train):,} examples, scored on {len(test):,}, skill {parts[-1].skill:.2f}"
         )
@@ -87,18 +90,18 @@ def fit(examples: Examples, by: Split, tell: Callable[[str], None]) -> Fitted:
             "too few scenarios and traces: no fold has enough to train on and something to score"
         )
     size = Counter(sizes).most_common(1)[0][0]
-    regressor = _fitted(examples, size)
+    regressor = _fitted(examples, size, seed)
     importance = dict(zip(NAMES, regressor.feature_importances_.tolist(), strict=True))
     return Fitted(model_of(regressor, examples), Scored.joined(parts), tuple(sizes), importance)
 
 
-def _size(train: Examples) -> int:
+def _size(train: Examples, seed: int) -> int:
     """Choose how deep trees are by families of what is trained on."""
     number = np.unique(train.family, return_inverse=True)[1] % INNER_FOLDS
     errors = {
         size: sum(
             _squared(
-                _fitted(train.take(np.flatnonzero(number != inner)), size).predict(
+                _fitted(train.take(np.flatnonzero(number != inner)), size, seed).predict(
                     train.features[number == inner]
                 )
                 - train.label[number == inner]
@@ -111,24 +114,24 @@ def _size(train: Examples) -> int:
     return min(errors, key=lambda size: errors[size])
 
 
-def _fitted(examples: Examples, size: int) -> Any:
+def _fitted(examples: Examples, size: int, seed: int) -> Any:
     regressor = GradientBoostingRegressor(
         max_depth=size,
         n_estimators=TREES,
         learning_rate=RATE,
         min_samples_leaf=LEAST_LEAF,
         subsample=0.5,
-        random_state=1,
+        random_state=seed,
     )
     return regressor.fit(examples.features, examples.label)
 
 
-def _scored(train: Examples, test: Examples, size: int, fold: int) -> Scored:
+def _scored(train: Examples, test: Examples, size: int, fold: int, seed: int) -> Scored:
     """Score on costs that are off."""
     return Scored(
         np.full(len(test), fold),
         test.off,
-        _fitted(train, size).predict(test.features),
+        _fitted(train, size, seed).predict(test.features),
         np.full(len(test), train.label.mean()),
         test.predicted_ns,
         test.cost_ns,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""On a machine where two of four nodes have no CPUs, nothing is ever put on those two; what lies there comes home."""
+"""Where two of four nodes have no CPUs, only idle memory that makes room is put there; what lies there comes home."""
 
 import subprocess
 import time
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import observer
+from numad_py.model import Reason
+from tests.vm import fill, observer
 from tests.vm.moving import MB, key_of
-from tests.vm.running import PATIENCE_S, SMALL
+from tests.vm.running import PATIENCE_S, REST, SMALL
 
 pytestmark = pytest.mark.guest("four-nodes")
 
@@ -70,6 +71,41 @@ def test_memory_that_lies_on_a_node_without_cpus_comes_home(job, daemon):
     group.label("default")
 
     observer.wait_for_share(workload.pid, 1, MOSTLY, limit_s=PATIENCE_S)
+
+
+FREE_MB, BUSY_MB = (
+    90,
+    64,
+)  # on the target, of which the kernel and the guard keep most, and what is to come there
+MAKING_ROOM = (
+    "policy: threshold\nparameters: {makes_room_after_s: 3}\nguard: {headroom_mb: 16, cache_share: 0}\n"
+)
+
+
+def test_an_idle_job_makes_room_on_a_node_without_cpus_and_no_more_than_was_missing(
+    tmp_path, job, daemon, workload
+):
+    profile = tmp_path / "state" / "policies" / "making-room.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(MAKING_ROOM)
+    service = daemon(program="tests.vm.with_profiles", mode="act", profiles="[making-room]")
+    busy, idle = job("busy"), job("idle")
+    sleeper = idle.start("late-bound", f"--mb={BUSY_MB}", "--allocate-on=1")  # which is never told to run
+    works = busy.start("late-bound", f"--mb={BUSY_MB}", REST)
+    Path("/proc/sys/vm/drop_caches").write_text("1")
+    workload("bound", f"--mb={int(fill.free_mb(1)) - FREE_MB}", "--allocate-on=1")
+    works.tell("bind")
+
+    idle.label("making-room")
+    busy.label("making-room")
+    observer.wait_for_share(works.pid, 1, MOSTLY, limit_s=PATIENCE_S)
+
+    made = moves_of(service, sleeper.pid)
+    assert {(move.reason, move.sources) for move, _ in made} == {(Reason.MAKES_ROOM, (1,))}
+    assert {move.targets for move, _ in made} <= {(2,), (3,)}
+    moved_mb = sum(outcome.moved_bytes for _, outcome in made) / MB
+    assert 0 < moved_mb <= sum(observer.resident_bytes(works.pid).values()) / MB
+    assert sum(on_tiers(sleeper.pid)) >= 0.9 * moved_mb * MB
 
 
 @pytest.fixture
