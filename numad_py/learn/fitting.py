@@ -23,7 +23,7 @@ from numad_py.policies.features import NAMES
 from numad_py.policies.trees import Model, Tree
 from numad_py.topology import Columns, Floats, Ints
 
-SIZES: Final = (2, 4)  # how deep trees are
+SIZES: Final = (3, 4)  # how deep trees are: less deep, they know no interplay of turns and stays
 TREES: Final = 60
 RATE: Final = 0.1
 LEAST_LEAF: Final = 40

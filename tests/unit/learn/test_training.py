@@ -51,6 +51,13 @@ def test_what_is_in_the_features_is_learned(fitted):
     assert max(fitted.importance, key=fitted.importance.get) == NAMES[0]
 
 
+def test_a_seed_draws_other_trees_and_the_same_seed_the_same(fitted):
+    again, other = (fitting.fit(made_up(), by_number(), lambda _: None, seed) for seed in (1, 2))
+
+    assert again.model == fitted.model
+    assert other.model != fitted.model
+
+
 def test_shuffled_labels_show_no_skill():
     fitted = fitting.fit(made_up(shuffled=True), by_number(), lambda _: None)
 
