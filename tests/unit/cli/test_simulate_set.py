@@ -183,7 +183,7 @@ def test_a_table_has_a_row_a_point(recorded):
             "default.patienc=1",
             "found no 'default.patienc'; there is call_ns, memory_share, parallel_accesses, ",
         ),
-        ("default.patienc=1", "default.fill_cores_share, default.guard.limit_mb_per_s, "),
+        ("default.patienc=1", "default.makes_room_after_s, default.guard.limit_mb_per_s, "),
         ("jobs.late.groups=1", "found no 'jobs.late.groups'"),
         ("default.patience=0", "--set default: patience: found 0; at least one look is needed"),
         ("default.patience=1.5", "--set default: patience: found 1.5, allowed is a whole number"),
