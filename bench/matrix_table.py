@@ -59,8 +59,8 @@ def write(cells: int) -> None:
 def _lines(rows: Rows) -> Iterator[str]:
     for guest in dict.fromkeys(row.guest for row in rows):
         mine = {row: cells for row, cells in rows.items() if row.guest == guest}
-        kernel = next(iter(mine.values()))[0]["kernel"]
-        yield from ("", f"## {guest}, Linux {kernel}", "", f"| {COLUMNS} |", "|" + " --- |" * 10)
+        kernels = sorted({each["kernel"] for every in mine.values() for each in every})
+        yield from ("", f"## {guest}, Linux {', '.join(kernels)}", "", f"| {COLUMNS} |", "|" + " --- |" * 10)
         yield from (f"| {' | '.join(_words(row, rows))} |" for row in sorted(mine))
         yield from _in_all(mine)
 
