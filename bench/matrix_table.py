@@ -78,12 +78,10 @@ def _in_all(rows: Rows) -> Iterator[str]:
             for who in (mover, NOBODY)
         ]
         if both:
-            what = (
-                f"With balancing on, in {len(both)} workloads {mover} and the kernel moved {pages[0]:,} pages"
-            )
+            what = f"With balancing on, in {len(both)} workloads {mover} and the kernel moved {pages[0]:,.0f} pages"
             yield from (
                 "",
-                f"{what}, and the kernel alone {pages[1]:,}; fewer were wanted: {_kept(met=pages[0] < pages[1])}.",
+                f"{what}, and the kernel alone {pages[1]:,.0f}; fewer were wanted: {_kept(met=pages[0] < pages[1])}.",
             )
 
 
@@ -99,7 +97,7 @@ def _words(row: Row, rows: Rows) -> Iterator[str]:
     yield _figures(cells, "remote_access_share", ".3f")
     settled = sorted(cell["settled_s"] for cell in cells if cell["settled_s"] is not None)
     yield ", ".join(f"{each} s" for each in settled) or "never"
-    yield _figures(cells, "moved_pages", ",")
+    yield _figures(cells, "moved_pages", ",.0f")
     yield "" if row.mover == NOBODY else _figures(cells, "mover_cpu_s", ".1f") + " s"
     yield "; ".join(f"{what}: {_kept(met=met)}" for what, met in _wanted(row, rows))
     pace = [each for cell in cells for each in cell["pace_ms"]]
