@@ -40,8 +40,6 @@ class IdleMemory:
 
     def make_room(self, snapshot: Snapshot, short_bytes: Ints, room_bytes: Ints) -> Iterator[MovePages]:
         """Wish for what should leave, by node as many bytes as are short there, as far as others have room."""
-        if not self._after_s or not short_bytes.any():
-            return
         on = snapshot.topology
         room: Ints = (PART_OF_ROOM * room_bytes * on.may_leave).astype(np.int64)
         idle = [row for row in np.argsort(-self._idle_s, kind="stable").tolist() if self._is_idle(row)]
@@ -56,7 +54,7 @@ class IdleMemory:
                         short, there = short - leaving, there - leaving
                         yield self._move(process, source, target, leaving, float(self._idle_s[row]), on)
 
-    def note(self, key: ProcessKey) -> tuple[str, ...]:
+    def notes(self, key: ProcessKey) -> tuple[str, ...]:
         """Say so of a process whose memory makes room where others want it."""
         row = self._keys.index(key) if key in self._keys else -1
         if row < 0 or not self._is_idle(row):
@@ -64,7 +62,7 @@ class IdleMemory:
         return (f"it has been idle for {self._idle_s[row]:.0f} s: its memory makes room for others'",)
 
     def _is_idle(self, row: int) -> bool:
-        return bool(0 < self._after_s <= self._idle_s[row])
+        return bool(self._idle_s[row] >= self._after_s)
 
     def _move(
         self, process: Process, source: int, target: int, bytes_: int, idle_s: float, on: Topology

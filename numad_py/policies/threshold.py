@@ -114,7 +114,10 @@ class Threshold(Policy):
             least_cpu_s=self.parameters.least_cpu_s,
             weigh=self._weigh,
         )
-        self._idle = IdleMemory(self.parameters.makes_room_after_s, self.parameters.least_remote_mb)
+        makes_room_after_s = self.parameters.makes_room_after_s
+        self._idle = (
+            IdleMemory(makes_room_after_s, self.parameters.least_remote_mb) if makes_room_after_s else None
+        )
         self._tasks = TaskMoves(self._weigh, self.parameters) if tasks else None
         self._looked: tuple[Snapshot, Snapshot] | None = None  # what was seen, and without what jobs share
         self._regions: list[Regions] = []  # of the processes of that look
@@ -130,7 +133,8 @@ class Threshold(Policy):
             snapshot, fresh, period_s, least_cpu_s=rules.least_cpu_s, share_above=rules.home_cpu_share_above
         )
         cores = snapshot.cpu_s / period_s[:, None]
-        self._idle.look(snapshot, fresh, cores)
+        if self._idle:
+            self._idle.look(snapshot, fresh, cores)
         shared_moves, rest = self._shared.decide(snapshot, np.maximum(home, NO_EVIDENCE), cores)
         self._looked, snapshot = (snapshot, rest), rest
         parts = dict(self._shards(snapshot, home))
@@ -189,7 +193,8 @@ class Threshold(Policy):
             return None
         seen, known, rules = self._seen[key], self._evidence[key], self.parameters
         figures, wish, notes = figures_of(seen, known.looks), seen.wish, apart(key, *self._looked)
-        notes += (*self._idle.note(key), *(self._tasks.notes(key) if self._tasks else ()))
+        notes += self._idle.notes(key) if self._idle else ()
+        notes += self._tasks.notes(key) if self._tasks else ()
         if wish is None:
             return Explanation(Decision.NO_EVIDENCE, self._beside(figures, _LIMITS_OF_USE), notes=notes)
         going_on = known.acting and wish.remote_share <= rules.remote_share_above
@@ -287,11 +292,11 @@ class Threshold(Policy):
                 move = bring(process, parts.get(row), offers.take(np.array([at])), bytes_, on)
                 moves.append(replace(move, figures=figures))
         self._asked = Counter(move.process for move in moves)
-        pays = (
-            self.parameters.pays_within_s * worth * offers.confidence > _THERE_AND_BACK * offers.ns_per_byte
-        )
-        short = np.bincount(offers.target, (offers.bytes_ - wanted) * pays, len(on.nodes)).astype(np.int64)
-        moves += self._idle.make_room(snapshot, short, room_bytes)
+        if self._idle:
+            saved_ns = self.parameters.pays_within_s * worth * offers.confidence
+            pays = saved_ns > _THERE_AND_BACK * offers.ns_per_byte
+            short = np.bincount(offers.target, (offers.bytes_ - wanted) * pays, len(on.nodes))
+            moves += self._idle.make_room(snapshot, short.astype(np.int64), room_bytes)
         return Plan(tuple(moves), tuple(held))
 
     def _spread(self, snapshot: Snapshot, wanted: Mapping[int, Wish]) -> Iterator[MovePages]:

@@ -73,10 +73,8 @@ def test_memory_that_lies_on_a_node_without_cpus_comes_home(job, daemon):
     observer.wait_for_share(workload.pid, 1, MOSTLY, limit_s=PATIENCE_S)
 
 
-FREE_MB, BUSY_MB = (
-    90,
-    64,
-)  # on the target, of which the kernel and the guard keep most, and what is to come there
+# Free on the target, of which the kernel and the guard keep most, and what is to come there.
+FREE_MB, BUSY_MB = 90, 64
 MAKING_ROOM = (
     "policy: threshold\nparameters: {makes_room_after_s: 3}\nguard: {headroom_mb: 16, cache_share: 0}\n"
 )

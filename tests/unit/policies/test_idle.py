@@ -106,7 +106,6 @@ def test_it_goes_nowhere_where_it_may_not_be_and_to_no_gpu_and_not_where_the_ker
     assert [each[0] for each in made(decided(*bound)[1])] == [DOZER]
     for on in (gpu, replace(ON, demotes=True)):
         idle = IdleMemory(60.0, 4.0)
-        look = seen(60.0, free=NO_ROOM, on=on)
         for time_s in (0.0, 60.0):
             look = seen(time_s, free=NO_ROOM, on=on)
             idle.look(look, np.ones(3, bool), look.cpu_s)
