@@ -95,7 +95,7 @@ def test_a_trace_is_never_written_over(tmp_path, recorded):
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path, recorded):
-    name = "x" * 250  # with a few characters more it is longer than any file's name may be
+    name = "x" * 255  # NAME_MAX: with one character more it is longer than any file's name may be
 
     with pytest.raises(OSError, match="too long"):
         ran(recorded, "--html", tmp_path / name)
