@@ -12,7 +12,7 @@ import typer
 from numad_py.cli.progress import bar
 from numad_py.learn import CannotTrain, card, draws, split
 from numad_py.learn.draws import Case
-from numad_py.learn.examples import Examples, of
+from numad_py.learn.examples import Examples, effect_of, of
 from numad_py.policies import trees
 from numad_py.sim import pool, shipped
 
@@ -81,11 +81,13 @@ def _refuse_without_library() -> None:
 def _train(cases: Sequence[Case], by: split.Split, output: Path, verdict: str, seed: int) -> None:
     from numad_py.learn import fitting  # noqa: PLC0415 - scikit-learn takes seconds, for this verb alone
 
+    effects = {case.name: found for case in cases if case.is_trace and (found := effect_of(case))}
+    print(*(f"{name}: {effect}" for name, effect in effects.items()), sep="\n", end="\n" if effects else "")
     examples = _played(cases)
     fitted = fitting.fit(examples, by, print, seed)
     output.write_bytes(trees.written(fitted.model))
     beside = output.with_suffix(".md")
-    beside.write_text(card.text(fitted, examples, cases, verdict), encoding="utf-8")
+    beside.write_text(card.text(fitted, examples, cases, effects, verdict), encoding="utf-8")
     print(f"{output} and {beside} are written; skill where nothing was trained on: {fitted.scored.skill:.2f}")
 
 

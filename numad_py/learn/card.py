@@ -2,7 +2,7 @@
 
 """Write down beside a model what it is, what it was trained on, and how wrong it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,7 @@ import numpy as np
 from numad_py.learn import draws
 from numad_py.learn.draws import Case
 from numad_py.learn.examples import HORIZON_S, NOTICED_S, Examples
+from numad_py.learn.withheld import Effect
 
 if TYPE_CHECKING:  # it imports scikit-learn
     from numad_py.learn.fitting import Fitted, Scored
@@ -18,8 +19,10 @@ if TYPE_CHECKING:  # it imports scikit-learn
 BINS: Final = (-1.0, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 
 
-def text(fitted: "Fitted", examples: Examples, cases: Sequence[Case], verdict: str) -> str:
-    """Give the card; its first line is the verdict."""
+def text(
+    fitted: "Fitted", examples: Examples, cases: Sequence[Case], effects: Mapping[str, Effect], verdict: str
+) -> str:
+    """Give the card; its first line is the verdict, and ``effects`` are by trace, of those where jobs were withheld."""
     lines = [
         verdict,
         "",
@@ -28,8 +31,9 @@ def text(fitted: "Fitted", examples: Examples, cases: Sequence[Case], verdict: s
         *_what(fitted, examples, cases),
         *_errors(fitted.scored),
         *_calibration(fitted.scored),
+        *_withheld(effects),
         *_features(fitted),
-        *_limits(),
+        *_limits(effects),
     ]
     return "\n".join(lines) + "\n"
 
@@ -75,6 +79,14 @@ def _calibration(scored: "Scored") -> Iterator[str]:
     yield ""
 
 
+def _withheld(effects: Mapping[str, Effect]) -> Iterator[str]:
+    if effects:
+        yield "## Moved against withheld"
+        yield ""
+        yield from (f"- {name}: {effect}" for name, effect in effects.items())
+        yield ""
+
+
 def _features(fitted: "Fitted") -> Iterator[str]:
     yield "## Features"
     yield ""
@@ -89,10 +101,11 @@ def _features(fitted: "Fitted") -> Iterator[str]:
     yield ""
 
 
-def _limits() -> Iterator[str]:
+def _limits(effects: Mapping[str, Effect]) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "- Trained in simulators alone: no machine with several nodes was measured, and no guest."
+    if not effects:
+        yield "- Trained in simulators alone: no machine with several nodes was measured, and no guest."
     yield "- Memory is taken to be idle: what a move relieves or burdens is not in the labels."
     yield "- Nothing was moved while examples were noted: what a process does after a move is taken to be what it did without."
     yield "- Parts of memory that an investigation told apart, and what processes of a job share, are weighed by the rules."

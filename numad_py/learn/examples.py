@@ -9,7 +9,8 @@ Application: a label is that saving over what `Candidates` predict, both over th
 a loss for `NOTICED_S`, when a daemon would bring the bytes back, and is charged for that.
 
 A process that a daemon moved while this was recorded shows what came of the move, and not what would have come of
-none: from then on it is no example. What was withheld is.
+none: from then on it is no example. What was withheld is. Where a recording has enough of both, and counters, its labels
+are of the part that moving really took away (`withheld`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from numad_py.learn import draws
 from numad_py.learn.draws import Case
+from numad_py.learn.withheld import Effect
 from numad_py.model import Plan, ProcessKey, Snapshot, Tick
 from numad_py.policies.candidates import Candidates
 from numad_py.policies.features import NAMES, Histories
@@ -138,10 +140,19 @@ def of(case: Case) -> Examples:
     for recorded, turn in _played(ticks, watcher, cost.default_prices(on), acuity):
         lives.look(turn[_NAME].snapshot, recorded)
     chosen = _chosen(case, watcher.noted, lives)
+    effect = effect_of(case)
+    gone_share = effect.gone_share if effect else 1.0
     parts = [
-        _priced(case, machine, chosen, lives, on) for machine in draws.machines(case, len(on.nodes)) if chosen
+        _priced(case, machine, chosen, lives, on, gone_share)
+        for machine in draws.machines(case, len(on.nodes))
+        if chosen
     ]
     return Examples.joined([_none(), *parts])
+
+
+def effect_of(case: Case) -> Effect | None:
+    """Compare what was moved and what was withheld, where a case is a recording of both."""
+    return Effect.of(draws.begun(case)[1]) if case.is_trace else None
 
 
 def _played(
@@ -169,7 +180,9 @@ def _chosen(case: Case, noted: Sequence[_Candidate], lives: _Lives) -> list[_Can
     return Random(case.name).sample(usable, min(MOST, len(usable)))  # noqa: S311 - a draw, not a secret
 
 
-def _priced(case: Case, machine: str, chosen: Sequence[_Candidate], lives: _Lives, on: Topology) -> Examples:
+def _priced(
+    case: Case, machine: str, chosen: Sequence[_Candidate], lives: _Lives, on: Topology, gone_share: float
+) -> Examples:
     around, off = draws.prices(case, machine, on)
     times_s = np.array(lives.times_s)
     found = []
@@ -185,7 +198,7 @@ def _priced(case: Case, machine: str, chosen: Sequence[_Candidate], lives: _Live
         cost_ns = float(each.leaving.sum() * move_ns_per_byte(on.page_bytes))
         found.append(
             (
-                *(label / (each.predicted_ns * elapsed_s.sum()) for label in labels),
+                *(gone_share * label / (each.predicted_ns * elapsed_s.sum()) for label in labels),
                 each.predicted_ns,
                 cost_ns,
             )

@@ -9,7 +9,7 @@ Application: what will pay for itself soon, as the model expects, moves at once;
 pays, by prices, before the model could be proved wrong. The choice among candidates, what is shared, and what goes on are
 `threshold`'s. Without a model, and outside its bounds, so are the rules.
 
-A seeded share of processes can be withheld: they stay as they are and are marked, so that what moving saves can be
+A seeded share of jobs can be withheld: they stay as they are and are marked, so that what moving saves can be
 learned from the others beside them.
 """
 
@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from numad_py.model import Explanation, Held, Plan, ProcessKey, Refusal, Snapshot
+from numad_py.model import Explanation, Held, Job, Plan, ProcessKey, Refusal, Snapshot
 from numad_py.policies.candidates import Candidates
 from numad_py.policies.features import NAMES, Histories
 from numad_py.policies.threshold import Threshold, ThresholdParameters
@@ -59,7 +59,9 @@ class Learned(Threshold):
 
     def decide(self, snapshot: Snapshot) -> Plan:
         plan = super().decide(snapshot)
-        out = {move.process for move in plan.moves if self._is_withheld(move.process)}
+        if not self._own.withheld_share:
+            return plan
+        out = {each.key for job in snapshot.jobs if self._is_withheld(job) for each in job.processes}
         held = (
             Held(move.process, move.limit_bytes, Refusal.WITHHELD, move.figures)
             for move in plan.moves
@@ -105,6 +107,6 @@ class Learned(Threshold):
         limits = super()._limits(wish)
         return {name: limits[name] for name in limits if not wish.learned or name != "remote_share"}
 
-    def _is_withheld(self, key: ProcessKey) -> bool:
-        drawn = hashlib.sha256(f"{key.pid}/{key.start_ticks}".encode()).digest()
+    def _is_withheld(self, job: Job) -> bool:
+        drawn = hashlib.sha256(str(job.cgroup_id).encode()).digest()
         return int.from_bytes(drawn[:8]) < self._own.withheld_share * 2**64

@@ -15,11 +15,13 @@ from numad_py.cli.main import application
 from numad_py.cli.train import UNSCORED
 from numad_py.learn import CannotTrain, card, draws, examples, fitting, split
 from numad_py.learn.examples import Examples, saved_ns
+from numad_py.learn.withheld import Effect
 from numad_py.policies.features import NAMES
 from numad_py.policies.trees import Trees, written
 from numad_py.sim.cost import Prices
 
 MIB = 1 << 20
+TRACE = Path(__file__).parents[3] / "sim/traces/two-nodes.jsonl.zst"
 PRICES = Prices(np.array([[100.0, 200.0], [200.0, 100.0]]), memory_share=0.5)
 
 
@@ -114,10 +116,11 @@ def test_examples_of_a_case_have_finite_figures(case):
 
 
 def test_the_card_begins_with_the_verdict_and_has_every_feature(fitted):
-    text = card.text(fitted, made_up(), [draws.Case(Path("made/wanderer"), 0)], UNSCORED)
+    text = card.text(fitted, made_up(), [draws.Case(Path("made/wanderer"), 0)], {}, UNSCORED)
 
     assert text.splitlines()[0] == UNSCORED
     assert [name for name in NAMES if f"| {name} |" not in text] == []
+    assert "in simulators alone: no machine with several nodes was measured, and no guest" in text
 
 
 def test_what_ships_is_a_model_of_these_features_and_small():
@@ -145,6 +148,24 @@ def test_a_split_is_written_before_and_training_writes_a_model_and_its_card(tmp_
     assert (wrote.exit_code, trained.exit_code) == (0, 0), trained.output
     assert Trees((tmp_path / "model.json").read_bytes(), NAMES)
     assert (tmp_path / "model.md").read_text().startswith(UNSCORED)
+
+
+def test_training_tells_what_moving_took_away_where_jobs_were_withheld(tmp_path, monkeypatch):
+    effect = Effect(np.full(6, 0.2), np.full(7, 0.8))
+    monkeypatch.setattr("numad_py.cli.train._played", lambda _: made_up())
+    monkeypatch.setattr("numad_py.cli.train.effect_of", lambda _: effect)
+    monkeypatch.setattr(
+        split, "sides", lambda _, families, machines, fold: split_by_number(families, machines, fold)
+    )
+    chosen = [str(TRACE), "--draws", "1", "--made", "0", "--split", str(tmp_path / "s.json")]
+
+    run(*chosen, "--write-split")
+    trained = run(*chosen, "--output", str(tmp_path / "model.json"))
+
+    card_text = (tmp_path / "model.md").read_text()
+    assert f"traces/two-nodes/0: {effect}" in trained.output
+    assert f"## Moved against withheld\n\n- traces/two-nodes/0: {effect}\n" in card_text
+    assert "and no guest" not in card_text
 
 
 def split_by_number(families, machines, fold):

@@ -112,17 +112,18 @@ def test_what_was_not_weighed_is_explained_as_threshold_does():
     assert (told.decision, policy.explain(late_bound(pid=7).key)) == (Decision.NO_EVIDENCE, None)
 
 
-def test_a_share_of_the_processes_is_withheld_and_marked_and_always_the_same():
-    every = [late_bound(pid=pid) for pid in range(1, 201)]
-    seen = snapshot(processes=every, memory=node_memory(free={1: 1 << 40}))
+def test_a_share_of_the_jobs_is_withheld_and_marked_and_always_the_same():
+    jobs = [job(late_bound(pid=pid), late_bound(pid=pid + 200), cgroup_id=pid) for pid in range(1, 201)]
+    seen = snapshot(jobs=jobs, memory=node_memory(free={1: 1 << 40}))
 
     first, again = (
         Learned(LearnedParameters(withheld_share=0.1), expecting(1.0)).decide(seen) for _ in range(2)
     )
 
     withheld = [held.process for held in first.held if held.why is Refusal.WITHHELD]
-    assert 10 <= len(withheld) <= 30
-    assert len(first.moves) + len(withheld) == 200
+    assert 20 <= len(withheld) <= 60
+    assert len(first.moves) + len(withheld) == 400
+    assert {key.pid % 200 for key in withheld}.isdisjoint(move.process.pid % 200 for move in first.moves)
     assert withheld == [held.process for held in again.held]
 
 
