@@ -59,6 +59,12 @@ def ratios(
     return ratio
 
 
+def packages(on: Topology) -> tuple[tuple[int, ...], ...]:
+    """Give the positions of the nodes with CPUs of each package, as distances tell it."""
+    near = (np.array(on.distances) < OTHER_PACKAGE_DISTANCE) & on.has_cpus
+    return tuple(dict.fromkeys(tuple(np.flatnonzero(row).tolist()) for row in near[on.has_cpus]))
+
+
 def streams(on: Topology) -> Ints:
     """Give by node how many cores its memory serves at once, if all of them stream."""
     served: Ints = np.maximum(on.cores_by_node, FEWEST_STREAMS)

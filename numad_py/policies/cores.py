@@ -5,8 +5,8 @@
 Problem: threads that are brought to their memory must not share cores there, which costs more than distance does.
 Primitive: a thread wants a core if it ran a tenth of the time; of one that hardly ran, what it ran counts.
 Application: all go at once, so that jobs may change places; then those that save least stay where they are, until no
-node that somebody comes to has more threads than its share of cores. What one job has beyond half of a node's cores
-is spread evenly over the nodes that suit.
+node that somebody comes to has more threads than its share of cores. What one job has beyond half of a place's cores
+is spread evenly over the places that suit. A place is a node; or the nodes of a package, over which threads are evenly.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,18 @@ import numpy as np
 from numad_py.model import Snapshot
 from numad_py.topology import Bools, Floats, Ints, Topology
 
+Place = tuple[int, ...]  # positions of nodes
+
 RUNNING_SHARE: Final = 0.1  # of the time, from which on a thread wants a core
 CROWDED_SHARE: Final = 0.5  # of a node's cores, beyond which one job is spread evenly
 _HARDLY: Final = 0.5  # of a core, that all who hardly run may take beside those who do
 
 
 class Wanting(NamedTuple):
-    """A process by its row, the nodes that suit it, best first, and what it would save there."""
+    """A process by its row, the places that suit it, best first, and what it would save there."""
 
     row: int
-    nodes: tuple[int, ...]
+    places: tuple[Place, ...]
     saving_ns_per_s: float
 
 
@@ -51,37 +53,50 @@ def limits(on: Topology, fill_cores_share: float) -> Ints:
     return whole
 
 
-def placed(wanting: Sequence[Wanting], crowd: Crowd, on: Topology, fill_cores_share: float) -> dict[int, int]:
-    """Give by row the node where it goes, of those that can go."""
+def evenly(threads: float, place: Place, on: Topology) -> Floats:
+    """Give by node how many of some threads run there, once they are bound to a place."""
+    cores = on.cores_by_node * np.isin(np.arange(len(on.nodes)), place)
+    shares: Floats = threads * cores / cores.sum()
+    return shares
+
+
+def placed(
+    wanting: Sequence[Wanting], crowd: Crowd, on: Topology, fill_cores_share: float
+) -> dict[int, Place]:
+    """Give by row the place where it goes, of those that can go."""
     others = np.ones(len(crowd.load), bool)
     others[[each.row for each in wanting]] = False
-    most = limits(on, fill_cores_share).astype(np.float64) + _HARDLY
-    total = crowd.load[others].sum(axis=0)
-    goes = _all_at_once(wanting, crowd, others, total, most, on)
-    total += crowd.load[[each.row for each in wanting if each.row not in goes]].sum(axis=0)
-    while too_full := [row for row, node in goes.items() if total[node] > most[node]]:
+    over = crowd.load[others].sum(axis=0) - limits(on, fill_cores_share)
+    goes = _all_at_once(wanting, crowd, others, over, on)
+    over += crowd.load[[each.row for each in wanting if each.row not in goes]].sum(axis=0)
+    while too_full := [row for row, place in goes.items() if over[list(place)].sum() > _HARDLY]:
         row = too_full[-1]
-        total[goes.pop(row)] -= crowd.threads[row]
-        total += crowd.load[row]
+        over += crowd.load[row] - evenly(crowd.threads[row], goes.pop(row), on)
     return goes
 
 
 def _all_at_once(
-    wanting: Sequence[Wanting], crowd: Crowd, others: Bools, total: Floats, most: Floats, on: Topology
-) -> dict[int, int]:
-    """Let go who would fit if all of them went, who saves most before others, and count them in ``total``."""
+    wanting: Sequence[Wanting], crowd: Crowd, others: Bools, over: Floats, on: Topology
+) -> dict[int, Place]:
+    """Let go who would fit if all of them went, who saves most before others, and count them in ``over``.
+
+    That is by node how many threads there are above what may come; within a package the scheduler evens it out.
+    """
     cores, of_job = on.cores_by_node, np.bincount(crowd.job, crowd.threads)
     own = np.zeros((len(of_job), len(cores)))
     np.add.at(own, crowd.job[others], crowd.load[others])
-    goes: dict[int, int] = {}
-    for row, nodes, _ in sorted(wanting, key=lambda each: (-each.saving_ns_per_s, each.row)):
+    goes: dict[int, Place] = {}
+    for row, places, _ in sorted(wanting, key=lambda each: (-each.saving_ns_per_s, each.row)):
         mine, threads = own[crowd.job[row]], crowd.threads[row]
-        fair = of_job[crowd.job[row]] * cores / cores[list(nodes)].sum()
-        few = mine + threads <= CROWDED_SHARE * cores + _HARDLY
-        may = (total + threads <= most) & (few | (mine < fair) | (len(nodes) == 1))
-        node = next((node for node in nodes if may[node]), None)
-        if node is not None:
-            goes[row] = node
-            total[node] += threads
-            mine[node] += threads
+        fair = of_job[crowd.job[row]] * cores / sum(cores[list(place)].sum() for place in places)
+        for place in places:
+            at = list(place)
+            few = mine[at].sum() + threads <= CROWDED_SHARE * cores[at].sum() + _HARDLY
+            fits = over[at].sum() + threads <= _HARDLY
+            if fits and (few or mine[at].sum() < fair[at].sum() or len(places) == 1):
+                goes[row] = place
+                coming = evenly(threads, place, on)
+                over += coming
+                mine += coming
+                break
     return goes

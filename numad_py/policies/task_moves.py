@@ -6,13 +6,14 @@ Problem: threads that nobody bound run now here, now there, so that no node is r
 has no room where its threads settled, or would pay too late, never comes to them.
 Primitive: by node, what all threads of a process would wait there once what may move of its memory had come, too.
 Application: who ran here and there for some looks goes where that pays best, or to the node of its GPUs where it has
-any; as far as there are cores (`cores`). Where the threads that were bound to a node, or inherited that, became more
+any; as far as there are cores (`cores`). Who has more threads than any node has cores goes to a package, and what it uses
+hard is spread over that alone. Where the threads that were bound to a node, or inherited that, became more
 than its cores, those who have most get their other CPUs back.
 
 CPU time of processes without a label, or with another profile, is not known: their cores count as free.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from numad_py import prices
 from numad_py.model import Ending, Held, MoveTasks, Outcome, Process, ProcessKey, Reason, Refusal, Snapshot
 from numad_py.policies.candidates import moving_ns_per_byte
-from numad_py.policies.cores import Crowd, Wanting, limits, placed, runnable
+from numad_py.policies.cores import Crowd, Place, Wanting, evenly, limits, placed, runnable
 from numad_py.policies.homes import NO_EVIDENCE, SEVERAL
 from numad_py.policies.ran import NEW, Ran
 from numad_py.policies.wishes import MB, Weigh, Wish
@@ -43,7 +44,7 @@ class Look(NamedTuple):
     """What is known at one look.
 
     ``rest`` is the snapshot without what jobs share; ``told`` are rows of processes of whose memory each part has a home
-    of its own, or is to be spread; ``pages`` is by row what memory alone would do.
+    of its own, and ``spread`` those whose memory is to be spread; ``pages`` is by row what memory alone would do.
     """
 
     whole: Snapshot
@@ -53,6 +54,7 @@ class Look(NamedTuple):
     period_s: Floats
     room_bytes: Ints
     told: Collection[int]
+    spread: Collection[int]
     pages: Mapping[int, Wish]
 
 
@@ -70,10 +72,10 @@ class TaskMoves:
     def __init__(self, weigh: Weigh, rules: Rules) -> None:
         self._weigh, self._rules = weigh, rules
         self._known: dict[ProcessKey, Ran] = {}
-        self._bound: dict[ProcessKey, int] = {}
-        self._heirs: dict[ProcessKey, int] = {}
+        self._bound: dict[ProcessKey, Place] = {}
+        self._heirs: dict[ProcessKey, Place] = {}
         self._refused: set[ProcessKey] = set()
-        self._too_full: dict[int, int] = {}
+        self._too_full: dict[Place, int] = {}
         self._notes: dict[ProcessKey, str] = {}
 
     def decide(self, look: Look) -> Decided:
@@ -91,11 +93,12 @@ class TaskMoves:
             if look.fresh[row] and each.evidence.acting
         ]
         going = placed(wanting, crowd, on, self._rules.fill_cores_share)
-        moves = tuple(self._move(keys[row], on.nodes[node].id) for row, node in going.items())
+        moves = tuple(self._move(keys[row], _ids(place, on)) for row, place in going.items())
         free = limits(on, self._rules.fill_cores_share) - usual.sum(axis=0)
         stay = [each for each in wanting if each.row not in going]
         held = tuple(
-            _held(keys[each.row], each, known[each.row].threads, free[each.nodes[0]]) for each in stay
+            _held(keys[each.row], each, known[each.row].threads, free[list(each.places[0])].sum())
+            for each in stay
         )
         back = tuple(self._given_back(snapshot, load, look.fresh))
         self._notes = dict(self._noted(on, (*moves, *back), held))
@@ -115,12 +118,12 @@ class TaskMoves:
             return False
         self._refused.discard(key)
         self._known[key] = known = known._replace(turns=0.0, evidence=NEW, options=())
-        if len(move.nodes) > 1:
+        if move.reason is not Reason.TASKS_FOLLOW_MEMORY:  # it got others back
             self._bound.pop(key, None)
             self._heirs.pop(key, None)
             return False
-        self._bound[key] = node = on.index_of[move.nodes[0]]
-        self._known[key] = known._replace(load=known.load.sum() * (np.arange(len(on.nodes)) == node))
+        self._bound[key] = place = tuple(on.index_of[node] for node in move.nodes)
+        self._known[key] = known._replace(load=evenly(float(known.load.sum()), place, on))
         return True
 
     def notes(self, key: ProcessKey) -> tuple[str, ...]:
@@ -143,28 +146,31 @@ class TaskMoves:
                     known = known.after(cores[row], load[row], home)
                 known = self._inherit(known, key, home, bound) if fresh else known
                 self._known[key] = self._weighed(known, row, look) if fresh else known
-        for nodes in (self._bound, self._heirs):
-            for key in nodes.keys() - self._known.keys():
-                del nodes[key]
+        for places in (self._bound, self._heirs):
+            for key in places.keys() - self._known.keys():
+                del places[key]
         self._refused &= self._known.keys()
 
-    def _inherit(self, known: Ran, key: ProcessKey, home: int, bound: Collection[int]) -> Ran:
+    def _inherit(self, known: Ran, key: ProcessKey, home: int, bound: Collection[Place]) -> Ran:
         """Take one that was born in a job beside ``bound`` processes, and runs on a node of theirs, for the child of one."""
-        if key in self._heirs and home not in (NO_EVIDENCE, self._heirs[key]):
+        if key in self._heirs and home not in _homes_within(self._heirs[key]):
             del self._heirs[key]
             return known._replace(may_inherit=False)
-        if known.may_inherit and home in bound:
-            self._heirs[key] = home
+        place = min((place for place in bound if home in place), key=len, default=None)
+        if known.may_inherit and place:
+            self._heirs[key] = place
         return known
 
     def _weighed(self, known: Ran, row: int, look: Look) -> Ran:
         process = look.whole.processes[row]
         might = process.key not in self._bound and row not in look.told and self._might_move(known, row, look)
-        options = self._options(known, row, look) if might else ()
+        places = self._places(known, process, look.whole.topology) if might else ()
+        alone = row not in look.spread or any(len(place) > 1 for place in places)
+        options = self._options(known, row, places, look) if alone else ()
         if not options:
             return known._replace(evidence=NEW, options=())
         # What has to be seen for some looks is that it should be bound, not to which of these nodes.
-        targets = tuple(sorted(each.targets[0] for each in options))
+        targets = tuple(sorted(node for each in options for node in each.targets))
         evidence = self._weigh(known.evidence, options[0]._replace(targets=targets))
         return known._replace(evidence=evidence, options=options)
 
@@ -177,8 +183,23 @@ class TaskMoves:
             return False
         return pages.payback_s > self._rules.pays_within_s or pages.remote_bytes > look.room_bytes[home]
 
-    def _options(self, known: Ran, row: int, look: Look) -> tuple[Wish, ...]:
-        """Give what is expected of each node where it would wait less than it does, what pays best first."""
+    def _places(self, known: Ran, process: Process, on: Topology) -> tuple[Place, ...]:
+        """Give the places that it may be bound to: nodes, or packages where no node has cores enough for it."""
+        allowed = [on.index_of[node] for node in on.running_on(process.nodes_allowed)]
+        near = {device.node for device in on.devices if device.address in process.gpus}
+        beside = [node for node in allowed if on.node_ids[node] in near] or allowed
+        nodes = tuple((node,) for node in beside if len(allowed) > 1)
+        if known.threads <= limits(on, self._rules.fill_cores_share)[beside].max(initial=0):
+            return nodes
+        packages = (tuple(node for node in package if node in allowed) for package in prices.packages(on))
+        wide = [place for place in packages if len(place) > 1 and not {*place}.isdisjoint(beside)]
+        return tuple(place for place in wide if len(place) < len(allowed)) if wide else nodes
+
+    def _options(self, known: Ran, row: int, places: Sequence[Place], look: Look) -> tuple[Wish, ...]:
+        """Give what is expected of each place where it would wait less than it does, what pays best first.
+
+        To a node, what may move of its memory comes; in a package it stays where it lies.
+        """
         on, process, own = look.whole.topology, look.whole.processes[row], look.rest.processes[row].regions
         held = process.regions.resident_bytes.sum(axis=0)
         every, used, ratios = max(int(held.sum()), 1), float(known.cores.sum()), prices.ratios(on)
@@ -186,12 +207,14 @@ class TaskMoves:
         remote_share = 1 - float(known.cores @ held) / max(used * every, 1e-9)
         ns_per_byte = moving_ns_per_byte(own, own.movable)
         options = []
-        for node in _fit(process, on).tolist():
-            away = own.movable_bytes * on.may_leave * (np.arange(len(on.nodes)) != node)
-            coming = away * min(1.0, look.room_bytes[node] / max(int(away.sum()), 1))
-            there = used * float(ratios[node] @ (held - coming) + coming.sum()) / every
+        for place in places:
+            coming = np.zeros(len(on.nodes))
+            if len(place) == 1:
+                away = own.movable_bytes * on.may_leave * (np.arange(len(on.nodes)) != place[0])
+                coming = away * min(1.0, look.room_bytes[place[0]] / max(int(away.sum()), 1))
+            there = float(evenly(used, place, on) @ ratios @ (held - coming) + used * coming.sum()) / every
             wish = Wish(
-                (on.nodes[node].id,),
+                _ids(place, on),
                 told=False,
                 remote_bytes=int(remote_share * every),
                 remote_share=remote_share,
@@ -205,29 +228,37 @@ class TaskMoves:
         )
 
     def _given_back(self, snapshot: Snapshot, load: Floats, fresh: Bools) -> Iterator[MoveTasks]:
-        """Let those run on several nodes again who have the most threads on a node to which too many were bound."""
+        """Let those run on several nodes again who have the most threads where too many were bound."""
         on, before, confined = snapshot.topology, self._too_full, self._heirs | self._bound
         wanted = {key: float(load[snapshot.row_of[key]].sum()) for key in confined}
-        threads = np.zeros(len(on.nodes))
-        for key, node in confined.items():
-            threads[node] += wanted[key]
-        too_full = np.flatnonzero(threads > on.cores_by_node + 0.5).tolist()
-        anew = {node for key, node in confined.items() if fresh[snapshot.row_of[key]]}
-        self._too_full = {node: before.get(node, 0) + (node in anew) for node in too_full}
+        within = {
+            place: [key for key, own in confined.items() if {*own} <= {*place}]
+            for place in dict.fromkeys(confined.values())
+        }
+        threads = {place: sum(wanted[key] for key in keys) for place, keys in within.items()}
+        cores = {place: float(on.cores_by_node[list(place)].sum()) for place in within}
+        self._too_full = {
+            place: before.get(place, 0) + any(fresh[snapshot.row_of[key]] for key in keys)
+            for place, keys in within.items()
+            if threads[place] > cores[place] + 0.5
+        }
+        crowded = [place for place, looks in self._too_full.items() if looks >= TOO_FULL_LOOKS]
         for key in sorted(confined, key=wanted.__getitem__, reverse=True):
-            node, process = confined[key], snapshot.processes[snapshot.row_of[key]]
-            if self._too_full.get(node, 0) >= TOO_FULL_LOOKS and threads[node] > on.cores_by_node[node]:
-                threads[node] -= wanted[key]
-                figures = {"threads": wanted[key], "cores": float(on.cores_by_node[node])}
+            if any(key in within[place] and threads[place] > cores[place] for place in crowded):
+                threads = {
+                    place: threads[place] - wanted[key] * (key in keys) for place, keys in within.items()
+                }
+                process = snapshot.processes[snapshot.row_of[key]]
+                figures = {"threads": wanted[key], "cores": cores[confined[key]]}
                 yield MoveTasks(key, on.running_on(process.nodes_allowed), Reason.SPREAD, figures)
 
     def _is_waiting(self, key: ProcessKey) -> bool:
         evidence = self._known[key].evidence
         return evidence.looks > 0 and not evidence.acting
 
-    def _move(self, key: ProcessKey, node: int) -> MoveTasks:
+    def _move(self, key: ProcessKey, nodes: tuple[int, ...]) -> MoveTasks:
         known = self._known[key]
-        wish = next(each for each in known.options if each.targets == (node,))
+        wish = next(each for each in known.options if each.targets == nodes)
         figures = {
             "threads": known.threads,
             "home_cpu_share": float(known.cores.max() / known.cores.sum()),
@@ -245,30 +276,30 @@ class TaskMoves:
     def _noted(
         self, on: Topology, moves: Collection[MoveTasks], held: Collection[Held]
     ) -> Iterator[tuple[ProcessKey, str]]:
-        for key, node in self._bound.items():
-            yield key, f"its threads were bound to node {on.nodes[node].id}"
+        for key, place in self._bound.items():
+            yield key, f"its threads were bound to {_named(_ids(place, on))}"
         for key, known in self._known.items():
             if self._is_waiting(key):
-                yield (
-                    key,
-                    f"its threads should run on node {known.options[0].targets[0]} alone, if that goes on",
-                )
+                where = _named(known.options[0].targets)
+                yield key, f"its threads should run on {where} alone, if that goes on"
         for each in held:
-            yield each.process, "its threads should run on one node alone, which has not enough cores free"
+            yield (
+                each.process,
+                "its threads should run on one node or package alone, and none has enough cores free",
+            )
         for move in moves:
-            one = len(move.nodes) == 1
-            nodes = ", ".join(map(str, move.nodes))
+            where, is_bound = _named(move.nodes), move.reason is Reason.TASKS_FOLLOW_MEMORY
             yield (
                 move.process,
-                f"its threads should run on node {nodes} alone"
-                if one
-                else f"too many threads were bound to its node: its own may run on nodes {nodes} again",
+                f"its threads should run on {where} alone"
+                if is_bound
+                else f"too many threads were bound to its node: its own may run on {where} again",
             )
 
 
 def _wanting(row: int, known: Ran, on: Topology) -> Wanting:
-    nodes = tuple(on.index_of[each.targets[0]] for each in known.options)
-    return Wanting(row, nodes, known.options[0].saving_ns_per_s)
+    places = tuple(tuple(on.index_of[node] for node in each.targets) for each in known.options)
+    return Wanting(row, places, known.options[0].saving_ns_per_s)
 
 
 def _held(key: ProcessKey, wanting: Wanting, threads: float, free: float) -> Held:
@@ -280,9 +311,14 @@ def _held(key: ProcessKey, wanting: Wanting, threads: float, free: float) -> Hel
     return Held(key, 0, Refusal.NO_ROOM, figures)
 
 
-def _fit(process: Process, on: Topology) -> Ints:
-    """Give positions of the nodes that it may be bound to: with GPUs, only where these hang, if it may run there."""
-    allowed = on.running_on(process.nodes_allowed)
-    near = {device.node for device in on.devices if device.address in process.gpus}
-    beside = [node for node in allowed if node in near] or allowed
-    return np.array([on.index_of[node] for node in beside if len(allowed) > 1], np.int64)
+def _homes_within(place: Place) -> tuple[int, ...]:
+    """Give what the home of a process can be that was given the CPUs of a place."""
+    return (NO_EVIDENCE, *place, *((SEVERAL,) if len(place) > 1 else ()))
+
+
+def _ids(place: Place, on: Topology) -> tuple[int, ...]:
+    return tuple(on.node_ids[node] for node in place)
+
+
+def _named(nodes: Sequence[int]) -> str:
+    return f"node{'s' if len(nodes) > 1 else ''} {', '.join(map(str, nodes))}"

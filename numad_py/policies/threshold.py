@@ -157,9 +157,10 @@ class Threshold(Policy):
         tasks = Decided()
         if self._tasks:
             pages = {row: wish for row, wish in wished.items() if home[row] >= 0}
-            look = Look(*self._looked, home, fresh, period_s, room_bytes, {*parts, *spread}, pages)
+            look = Look(*self._looked, home, fresh, period_s, room_bytes, parts, spread, pages)
             tasks = self._tasks.decide(look)
             acting &= ~np.isin(offers.process, tasks.waiting)
+            spread = {row: wish for row, wish in spread.items() if row not in tasks.waiting}
         plan = self._plan(snapshot, offers.take(acting), parts, room_bytes)
         return Plan(
             (*plan.moves, *self._spread(snapshot, spread), *shared_moves),

@@ -19,8 +19,14 @@ SIBLINGS = replace(
 )
 
 
-def put(load, wanting, *, jobs=None, on=FOUR_CORES, fill=1.0):
+def put(load, wanting, **how):
     """Place processes of that load; those who want give their row, and their nodes, best first."""
+    places = [(row, tuple((node,) for node in nodes), saving) for row, nodes, saving in wanting]
+    return {row: node for row, (node,) in put_into(load, places, **how).items()}
+
+
+def put_into(load, wanting, *, jobs=None, on=FOUR_CORES, fill=1.0):
+    """Do the same with places of some nodes."""
     load = np.array(load, np.float64)
     job = np.array(range(len(load)) if jobs is None else jobs, np.int64)
     return placed([Wanting(*each) for each in wanting], Crowd(load.sum(axis=1), load, job), on, fill)
@@ -72,20 +78,30 @@ def test_one_process_alone_may_fill_more_than_half_of_a_node():
     assert put([[2, 2]], [(0, (0, 1), 9.0)]) == {0: 0}
 
 
-loads = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8)
+def test_threads_that_come_to_a_package_are_evenly_on_its_nodes():
+    one, other = (0, ((0, 1), (2, 3)), 9.0), (1, ((0, 1), (2, 3)), 8.0)
+
+    assert put_into([[3, 3, 0, 0], [0, 0, 3, 3]], [one, other], on=PACKAGES) == {0: (0, 1), 1: (2, 3)}
+    assert put_into([[3, 3, 0, 0], [2, 0, 0, 0]], [one], on=PACKAGES) == {0: (0, 1)}
+    assert put_into([[3, 3, 0, 0], [3, 0, 0, 0]], [one], on=PACKAGES) == {0: (2, 3)}
+
+
+PACKAGES = topology(nodes=4, cpus=4)
+PLACES = st.sampled_from([((0,), (1,), (2,), (3,)), ((3,), (2,)), ((0, 1), (2, 3)), ((2, 3),)])
+few = st.integers(0, 3)
+loads = st.lists(st.tuples(few, few, few, few), min_size=1, max_size=8)
 
 
 @given(loads, st.data())
-def test_no_node_that_somebody_comes_to_has_more_threads_than_cores(load, data):
+def test_no_place_that_somebody_comes_to_has_more_threads_than_cores(load, data):
     rows = data.draw(st.lists(st.integers(0, len(load) - 1), unique=True))
-    nodes = st.permutations([0, 1]).flatmap(lambda order: st.sampled_from([tuple(order), tuple(order[:1])]))
-    wants = [(row, data.draw(nodes), data.draw(st.floats(0.1, 9))) for row in rows]
+    wants = [(row, data.draw(PLACES), data.draw(st.floats(0.1, 9))) for row in rows]
     jobs = data.draw(st.lists(st.integers(0, 2), min_size=len(load), max_size=len(load)))
 
-    found = put(load, wants, jobs=jobs)
+    found = put_into(load, wants, jobs=jobs, on=PACKAGES)
 
-    after = np.array(load)
-    for row, node in found.items():
-        after[row] = np.where(np.arange(2) == node, after[row].sum(), 0)
-        assert node in next(among for each, among, _ in wants if each == row)
-    assert all(after[:, node].sum() <= 4 for node in found.values())
+    after = np.array(load, np.float64)
+    for row, place in found.items():
+        after[row] = np.isin(np.arange(4), place) * after[row].sum() / len(place)
+        assert place in next(among for each, among, _ in wants if each == row)
+    assert all(after[:, list(place)].sum() <= 4 * len(place) + 1e-9 for place in found.values())

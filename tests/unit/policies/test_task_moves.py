@@ -178,6 +178,129 @@ def test_workers_of_one_job_are_spread_over_the_nodes():
     assert sorted(on_node.values()) == [0, 0, 1, 1]
 
 
+def epyc():
+    """Give two packages of two nodes with eight cores each, and distances as an EPYC has them."""
+    near, far = (10, 12, 32, 32), (12, 10, 32, 32)
+    mirrored = tuple((*row[2:], *row[:2]) for row in (near, far))
+    return replace(topology(nodes=4, cpus=8, node_bytes=64 * GIB), distances=(near, far, *mirrored))
+
+
+def wide(*by_node, pid=1000, pages=None, nodes_allowed=(0, 1, 2, 3)):
+    """Give a process on an EPYC with so many threads on each node."""
+    cpus = np.array(
+        [8 * node + index for node, many in enumerate(by_node) for index in range(many)], np.int64
+    )
+    threads = Threads(np.arange(pid, pid + len(cpus)), cpus, np.full(len(cpus), 0.9))
+    pages = pages or {0: 90_000, 2: 10_000}
+    return process(pid, pages=pages, threads=threads, on=epyc(), nodes_allowed=nodes_allowed)
+
+
+def test_one_with_more_threads_than_a_node_has_cores_is_bound_to_the_package_of_most_memory():
+    machine = Machine(on=epyc())
+
+    plans = [machine.look(wide(3, 3, 2, 2)) for _ in range(3)]
+
+    assert [bound(plan) for plan in plans] == [[], [(1000, (0, 1))], []]
+    assert machine.policy.explain(wide().key).notes == ("its threads were bound to nodes 0, 1",)
+
+
+def test_what_it_uses_hard_is_spread_over_its_package_alone():
+    machine = Machine(on=epyc())
+    plans = [machine.look(wide(3, 3, 3, 3, pages={0: 90_000})) for _ in range(2)]
+
+    after = [machine.look(wide(6, 6, pages={0: 90_000})) for _ in range(3)]
+
+    assert [bound(plan) for plan in plans] == [[], [(1000, (0, 1))]]
+    assert [plan.moves for plan in plans] == [(), ()]
+    assert {move.targets for plan in after for move in plan.moves} == {(0, 1)}
+
+
+def test_what_no_package_has_cores_for_is_spread_over_all_of_them():
+    machine = Machine(on=epyc())
+
+    plans = [machine.look(wide(5, 5, 5, 5, pages={0: 90_000})) for _ in range(4)]
+
+    assert [bound(plan) for plan in plans] == [[]] * 4
+    assert {move.targets for plan in plans for move in plan.moves} == {(0, 1, 2, 3)}
+
+
+def test_memory_that_is_as_far_from_either_package_binds_nobody():
+    machine = Machine(on=epyc())
+
+    plans = [machine.look(wide(3, 3, 3, 3, pages={0: 45_000, 2: 45_000})) for _ in range(4)]
+
+    assert [bound(plan) for plan in plans] == [[]] * 4
+
+
+def test_a_package_whose_cores_others_use_takes_nobody_and_it_is_told_why():
+    machine = Machine(on=epyc())
+    other = wide(4, 4, pid=2000, pages={0: 1000})
+    machine.look(other, wide(3, 3, 2, 2))
+
+    plan = machine.look(other, wide(3, 3, 2, 2))
+
+    assert bound(plan) == []
+    assert [(held.process.pid, held.why, held.figures["threads"]) for held in plan.held] == [
+        (1000, Refusal.NO_ROOM, 10.0)
+    ]
+    assert machine.policy.explain(wide().key).notes == (
+        "its threads should run on one node or package alone, and none has enough cores free",
+    )
+
+
+def test_children_that_crowd_a_package_get_other_cpus_too():
+    machine = Machine(on=epyc())
+    for _ in range(2):
+        machine.look(wide(3, 3, 2, 2))
+    children = [wide(4, pid=2000 + 10 * index, pages={0: 1000}) for index in range(3)]
+
+    plans = [machine.look(wide(5, 5), *children) for _ in range(4)]
+
+    assert [bound(plan) for plan in plans] == [[], [], [(1000, (0, 1, 2, 3))], []]
+    assert plans[2].task_moves[0].figures == {"threads": 10.0, "cores": 16.0}
+
+
+def test_beside_one_that_is_bound_to_a_node_of_its_package_it_stays_bound():
+    machine = Machine(on=epyc())
+    small, settled = wide(3, 3, pid=2000, pages={0: 90_000}), wide(6, pid=2000, pages={0: 90_000})
+    for _ in range(2):
+        machine.look(small)
+    first, second = (bound(machine.look(settled, wide(2, 2, 2, 2))) for _ in range(2))
+
+    plans = [machine.look(settled, wide(2, 6)) for _ in range(5)]
+
+    assert (first, second) == ([], [(1000, (0, 1))])
+    assert [bound(plan) for plan in plans] == [[]] * 5
+
+
+def test_a_child_that_runs_all_over_the_package_of_its_parent_counts_there():
+    machine = Machine(on=epyc())
+    for _ in range(2):
+        machine.look(wide(3, 3, 2, 2))
+    child, grown = wide(2, pid=2000, pages={0: 1000}), wide(4, 4, pid=2000, pages={0: 1000})
+    machine.look(wide(5, 5), child)
+
+    plans = [machine.look(wide(5, 5), grown) for _ in range(4)]
+
+    assert [bound(plan) for plan in plans] == [[], [], [(1000, (0, 1, 2, 3))], []]
+
+
+def test_with_a_gpu_it_is_bound_to_the_package_of_that():
+    machine = Machine(on=replace(epyc(), devices=(Device(GPU, DeviceKind.GPU, 3),)))
+    rank = replace(wide(3, 3, 2, 2, pages={0: 30_000, 3: 70_000}), gpus=(GPU,))
+
+    machine.look(rank)
+
+    assert bound(machine.look(rank)) == [(1000, (2, 3))]
+
+
+def test_within_one_package_it_stays_as_it_is():
+    machine = Machine(on=epyc())
+    held = wide(5, 5, nodes_allowed=(0, 1))
+
+    assert [bound(machine.look(held)) for _ in range(3)] == [[]] * 3
+
+
 def test_children_of_one_that_is_bound_get_other_cpus_too_where_they_crowd_its_node():
     machine = Machine()
     for _ in range(2):

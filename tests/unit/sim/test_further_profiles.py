@@ -26,7 +26,12 @@ def times(name, profile, seed):
 
 
 @pytest.mark.parametrize(
-    ("profile", "name"), [("gpu-rank", "ranks-nobody-bound"), ("tiers", "sleeper-in-fast-memory")]
+    ("profile", "name"),
+    [
+        ("gpu-rank", "ranks-nobody-bound"),
+        ("gpu-rank", "threads-over-two-packages"),
+        ("tiers", "sleeper-in-fast-memory"),
+    ],
 )
 def test_a_further_profile_takes_five_per_cent_less_than_default_on_its_held_scenario(profile, name):
     found = [times(name, profile, seed) for seed in ("one", "two", "three")]
