@@ -38,6 +38,7 @@ GUESTS = {
     "two-watched-nodes": list(WORKLOADS),
     "four-nodes": ["late-bound", "crossed-jobs", "forked-shards"],
 }
+WIDE = "two-wide-nodes"  # where threads can be bound: they want whole cores
 MB, LARGE_MB = 150, 450  # numad leaves alone what has 300 MB or less
 RUN_S, LARGE_RUN_S = 80, 180
 BOOT_S, AROUND_S = 60, 15  # of a guest, and of a cell, beside its run
@@ -73,6 +74,7 @@ def matrix() -> Iterator[Cell]:
             yield from (Cell(guest, mover, switch, workload) for workload in workloads)
         if "unbound" in workloads:
             yield from (Cell(guest, "numad", "off", each, LARGE_MB) for each in ("late-bound", "unbound"))
+    yield from (Cell(WIDE, mover, "off", "unbound") for mover in ("hold", "gpu-rank"))
 
 
 def run_in_guest(cells: list[Cell]) -> None:
@@ -159,7 +161,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name, choices in (
-        ("guest", GUESTS),
+        ("guest", [*GUESTS, WIDE]),
         ("mover", MOVERS),
         ("balancing", ("off", "on")),
         ("workload", WORKLOADS),

@@ -80,8 +80,9 @@ MOVERS: dict[str, Mover] = {
     "numad": numad,
     "threshold": daemon,
     "learned": partial(daemon, profiles=["learned"]),
+    "gpu-rank": partial(daemon, profiles=["gpu-rank"]),
 }
-LABELS = {"learned": "learned"}  # of jobs, by mover; else "default"
+LABELS = {"learned": "learned", "gpu-rank": "gpu-rank"}  # of jobs, by mover; else "default"
 
 
 def by_second(guest: Guest) -> Iterator[AccessCounts]:
