@@ -28,6 +28,7 @@ from numad_py.policies.wishes import MB, Weigh, Wish
 from numad_py.topology import Bools, Floats, Ints, Topology
 
 TURNS: Final = 2  # more than so many lately, and it wanders
+LESS: Final = 1 - 1e-9  # of what is waited, which is no rounding
 TOO_FULL_LOOKS: Final = 3  # in a row, before somebody gets other CPUs back
 
 
@@ -222,7 +223,7 @@ class TaskMoves:
                 cost_ns=float(coming.sum()) * ns_per_byte,
                 confidence=1 - process.placement_error_share,
             )
-            options += [wish] if wish.saving_ns_per_s > 0 else []
+            options += [wish] if there < LESS * waited else []
         return tuple(
             sorted(options, key=lambda each: each.cost_ns - self._rules.pays_within_s * each.saving_ns_per_s)
         )

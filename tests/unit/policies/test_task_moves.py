@@ -141,6 +141,17 @@ def test_where_memory_that_settled_elsewhere_finds_no_room_its_threads_come_to_i
     assert [[found for plan in seen for found in bound(plan)] for seen in plans] == [[(1000, (1,))], []]
 
 
+def test_two_that_lie_on_each_others_full_nodes_change_places_at_once():
+    full = node_memory(free={0: 0, 1: 0}, on=ON)
+    for tenth in range(1, 10):
+        machine = Machine(memory=full)
+        for look in range(2):
+            share = (tenth + look / 7) / 11  # of which sums are not exact
+            one = running(0, 1, pages={1: 90_000}, share=share)
+            plan = machine.look(one, running(4, 5, pid=2000, pages={0: 90_000}, share=share))
+        assert sorted(bound(plan)) == [(1000, (1,)), (2000, (0,))]
+
+
 def test_threads_that_would_need_siblings_stay_and_it_is_told_why():
     machine = Machine()
     other = running(4, 5, 6, pid=2000, pages={1: 50_000})
