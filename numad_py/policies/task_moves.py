@@ -13,7 +13,7 @@ than its cores, those who have most get their other CPUs back.
 CPU time of processes without a label, or with another profile, is not known: their cores count as free.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -28,6 +28,7 @@ from numad_py.policies.wishes import MB, Weigh, Wish
 from numad_py.topology import Bools, Floats, Ints, Topology
 
 TURNS: Final = 2  # more than so many lately, and it wanders
+NEARLY: Final = 0.9  # of the most that is saved anywhere: what is cheaper is better then
 LESS: Final = 1 - 1e-9  # of what is waited, which is no rounding
 TOO_FULL_LOOKS: Final = 3  # in a row, before somebody gets other CPUs back
 
@@ -197,7 +198,7 @@ class TaskMoves:
         return tuple(place for place in wide if len(place) < len(allowed)) if wide else nodes
 
     def _options(self, known: Ran, row: int, places: Sequence[Place], look: Look) -> tuple[Wish, ...]:
-        """Give what is expected of each place where it would wait less than it does, what pays best first.
+        """Give what is expected of each place where it would wait less than it does, the best first.
 
         To a node, what may move of its memory comes; in a package it stays where it lies.
         """
@@ -224,9 +225,18 @@ class TaskMoves:
                 confidence=1 - process.placement_error_share,
             )
             options += [wish] if there < LESS * waited else []
-        return tuple(
-            sorted(options, key=lambda each: each.cost_ns - self._rules.pays_within_s * each.saving_ns_per_s)
-        )
+        return tuple(sorted(options, key=self._worse_than(options)))
+
+    def _worse_than(self, options: Sequence[Wish]) -> Callable[[Wish], tuple[bool, float]]:
+        """Order options: of those that save nearly the most the cheapest first, then what pays best."""
+        most_ns = NEARLY * max((each.saving_ns_per_s for each in options), default=0.0)
+        horizon_s = self._rules.pays_within_s
+
+        def order(each: Wish) -> tuple[bool, float]:
+            less = each.saving_ns_per_s < most_ns
+            return less, each.cost_ns - less * horizon_s * each.saving_ns_per_s
+
+        return order
 
     def _given_back(self, snapshot: Snapshot, load: Floats, fresh: Bools) -> Iterator[MoveTasks]:
         """Let those run on several nodes again who have the most threads where too many were bound."""

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from numad_py import profiles
 from numad_py.guard import Limits
-from numad_py.model import Ending, Outcome, Reason, Refusal, Threads
+from numad_py.model import Ending, Mempolicy, Outcome, Reason, Refusal, Threads
 from numad_py.policies.threshold import Threshold, ThresholdParameters
 from numad_py.profile import Profile
 from numad_py.topology import Device, DeviceKind
-from tests.builders import GIB, job, node_memory, process, snapshot, tick, topology
+from tests.builders import GIB, job, node_memory, process, regions, snapshot, tick, topology
 
 ON = topology(cpus=4, node_bytes=64 * GIB)
 GPU = "0000:3b:00.0"
@@ -77,6 +77,17 @@ def test_their_memory_follows_at_the_next_look():
     plan = machine.look(running(4, 5))
 
     assert [(move.sources, move.targets) for move in plan.moves] == [((0,), (1,))]
+
+
+def test_of_two_nodes_that_save_nearly_the_same_it_is_the_one_to_which_less_has_to_come():
+    own_and_bound = regions({0: 40_000}, {1: 2_000}, on=ON)
+    policies = np.array([Mempolicy.DEFAULT, Mempolicy.BIND])
+    wanders = replace(WANDERS, regions=replace(own_and_bound, mempolicy=policies))
+    machine = Machine()
+
+    plans = [machine.look(wanders) for _ in range(2)]
+
+    assert bound(plans[1]) == [(1000, (0,))]
 
 
 def test_where_tasks_may_not_move_none_is_wished_for():
