@@ -95,6 +95,24 @@ def test_who_is_in_no_job_any_more_is_passed_over():
     assert Effect.of(ticks).gone_share == pytest.approx(0.0)
 
 
+def test_what_did_not_move_and_what_was_held_for_another_reason_is_on_neither_side():
+    ticks = run({number: 0.8 if number < 7 else 0.2 for number in range(1, 13)}, range(1, 7))
+    one, other = (counted(number, 0.5).processes[0] for number in (20, 21))
+    more = look_at(0.0, jobs=[*ticks[0].snapshot.jobs, job(one, cgroup_id=20), job(other, cgroup_id=21)])
+    plan = ticks[0].plan
+    plan = dataclasses.replace(
+        plan,
+        moves=(*plan.moves, move(one)),
+        held=(*plan.held, Held(other.key, 1 << 20, Refusal.NO_ROOM)),
+    )
+    outcomes = (*ticks[0].outcomes, Outcome(Ending.STUCK))
+    ticks[0] = dataclasses.replace(ticks[0], snapshot=more, plan=plan, outcomes=outcomes)
+
+    effect = Effect.of(ticks)
+
+    assert (len(effect.moved), len(effect.withheld)) == (6, 6)
+
+
 @pytest.mark.parametrize(("moved_share", "part"), [(0.0, 1.0), (0.4, 0.5), (0.9, 0.0)])
 def test_labels_of_a_recording_are_of_the_part_that_moving_took_away(tmp_path, moved_share, part):
     shares = {number: 0.8 if number < 7 else moved_share for number in range(1, 13)}
