@@ -56,6 +56,15 @@ class AccessSampler:
         self.seen = Seen()
 
     @property
+    def sees_shared(self) -> bool:
+        """Whether what processes share is seen as all else is.
+
+        Balancing makes no hint faults in copy-on-write pages that several processes map, nor in files that are mapped
+        to be read only: change_pte_range() in mm/mprotect.c and task_numa_work() in kernel/sched/fair.c.
+        """
+        return self._source.kind != AccessSource.HINT_FAULTS
+
+    @property
     def cost_s(self) -> float:
         """CPU seconds that this sampling has taken of ours."""
         return self.seen.cost_s

@@ -53,6 +53,8 @@ class Damon:
     was seen since then.
     """
 
+    sees_shared: Final = True
+
     def __init__(
         self,
         topology: Topology,

@@ -43,6 +43,8 @@ class _Marked:
 class IdlePages:
     """Watches processes for some seconds. Needs a kernel built with it, and CAP_SYS_ADMIN, which shows frames."""
 
+    sees_shared: Final = False  # a page was accessed, by whomever
+
     def __init__(self, topology: Topology, *, root: Path = Path("/")) -> None:
         self._topology = topology
         self._root = root

@@ -5,8 +5,9 @@
 Problem: who touches which memory cannot be seen from where pages and threads are, once a job runs
 on several nodes; seeing it costs more than a look may.
 Primitive: a few sources that can watch a job for a while, each of which may be unable to, here or now.
-Application: jobs take turns, each for at most ``WATCH_S`` in ``EVERY_S``, by the first source that
-can; what that costs is kept within a share of a core of its own, and told apart.
+Application: jobs take turns, each for at most ``WATCH_S`` in ``EVERY_S`` by a source, the first that can and sees
+anything; what that costs is kept within a share of a core of its own, and told apart. Of a job that mostly shares its
+memory, those that see what is shared are asked first.
 """
 
 import threading
@@ -28,10 +29,17 @@ CORE_SHARE: Final = 0.1
 ELSEWHERE_SHARE: Final = 0.1  # of a job's CPU time on other nodes than its most used: then it runs on several
 MOST_PROBLEMS: Final = 20
 LEAST_CPU_S: Final = 1.0  # that is to be seen of a job before it is judged
+MOSTLY_SHARED: Final = 0.5  # of its resident bytes, from which on a job is one that shares
 
 
 class Source(Protocol):
-    """Watches processes. ``problems`` says why nothing, or less, was seen; ``cost_s`` since the last start."""
+    """Watches processes. ``problems`` says why nothing, or less, was seen; ``cost_s`` since the last start.
+
+    ``sees_shared`` says that it tells which of several processes uses which part of what they share.
+    """
+
+    @property
+    def sees_shared(self) -> bool: ...
 
     @property
     def cost_s(self) -> float:
@@ -107,18 +115,22 @@ class Investigations:
         self._thread.shutdown()
 
     def _watch(self, processes: Sequence[Process]) -> Found:
-        """Watch, in the thread, by the first source that can."""
-        for source in self._sources:
+        """Watch, in the thread, by the first source that can, and sees anything."""
+        shares, cost_s = _mostly_shared(processes), 0.0
+        for source in sorted(self._sources, key=lambda source: shares and not source.sees_shared):
             try:
                 if source.start(processes):
                     self._wait(source)
-                    return Found(source.collect(), source.cost_s)
+                    accesses = source.collect()
+                    cost_s += source.cost_s
+                    if accesses:
+                        return Found(accesses, cost_s)
             except (OSError, Malformed) as error:  # of what is gone, or changes: the next job may do better
                 self._note(f"an investigation ended early: {error}")
             finally:
                 source.stop()
                 self._note(*source.problems)
-        return NOTHING
+        return Found(cost_s=cost_s)
 
     def _note(self, *problems: str) -> None:
         """Remember the last few problems: they may name processes, of which there is no end."""
@@ -152,3 +164,12 @@ class Investigations:
         used_s = cpu_s.sum()
         on_several = used_s >= LEAST_CPU_S and used_s - cpu_s.max() > ELSEWHERE_SHARE * used_s
         return bool(on_several and now_s >= self._next_s.get(job, 0.0))
+
+
+def _mostly_shared(processes: Sequence[Process]) -> bool:
+    bytes_ = [
+        (each.regions.resident_bytes.sum(), each.regions.resident_bytes[each.regions.shared].sum())
+        for each in processes
+    ]
+    every, shared = np.sum(bytes_, axis=0) if bytes_ else (0, 0)
+    return bool(shared > MOSTLY_SHARED * every)

@@ -20,7 +20,7 @@ import pytest
 from numad_py.kernel import maps, node_sysfs, numa_maps, perf_events, proc_stat
 from numad_py.model import AccessSource, Process, ProcessKey, Threads
 from numad_py.sense.investigate.access_sampling import AccessSampler
-from numad_py.sense.investigate.access_sources import HINT_FAULTS
+from numad_py.sense.investigate.access_sources import HINT_FAULTS, PEBS
 from numad_py.sense.investigate.sampling_rate import GRANTED, LEAST_WINDOW_S
 
 PAGE = mmap.PAGESIZE
@@ -112,6 +112,11 @@ def test_what_is_left_afterwards_is_nothing(area):
     assert len(descriptors() - held) == 0
     assert threading.active_count() == running
     assert "anon_inode:[perf_event]" not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize(("source", "sees"), [(HINT_FAULTS, False), (PEBS, True)])
+def test_hint_faults_do_not_tell_of_what_processes_share(source, sees):
+    assert AccessSampler(TOPOLOGY, source).sees_shared is sees
 
 
 def test_a_sampler_that_was_never_started_may_be_stopped():

@@ -3,21 +3,23 @@
 """Jobs that run on several nodes are watched in turn, for a while, and never again too soon."""
 
 from concurrent.futures import wait
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from numad_py.kernel import Malformed
-from numad_py.model import Accesses, AccessSource, ProcessKey
+from numad_py.model import REGION_COLUMNS, Accesses, AccessSource, ProcessKey
 from numad_py.sense.investigate.investigations import CORE_SHARE, EVERY_S, WATCH_S, Investigations
-from tests.builders import TWO_NODES, job, process
+from tests.builders import TWO_NODES, job, process, regions
 
 
 class Watcher:
     """A source that notes what it is asked for, and tells what it was given to tell."""
 
-    def __init__(self, *, can=True, why=()):
+    def __init__(self, *, can=True, why=(), sees=True, sees_shared=True):
         self.can, self.problems, self.cost_s = can, list(why), 0.0
+        self.sees, self.sees_shared = sees, sees_shared
         self.watched, self.stops = [], 0
 
     def start(self, processes):
@@ -26,7 +28,7 @@ class Watcher:
         return self.can
 
     def collect(self):
-        return {ProcessKey(self.watched[-1][0], 7): SEEN}
+        return {ProcessKey(self.watched[-1][0], 7): SEEN} if self.sees else {}
 
     def stop(self):
         self.stops += 1
@@ -106,6 +108,49 @@ def test_the_first_source_that_can_does_it_and_the_others_say_why_not(investigat
 
     assert told == [100]
     assert watching.problems == ("no such thing here",)
+
+
+def test_where_a_source_sees_nothing_the_next_is_asked_and_both_are_paid_for(investigate):
+    blind, able = Watcher(sees=False), Watcher()
+    blind.cost_s, able.cost_s = 0.25, 0.5
+    watching = investigate(blind, able)
+    watching.turn(0.0, jobs(ON_BOTH))
+    wait([watching.watching], timeout=60)
+
+    ended = watching.turn(1.0, jobs(ON_BOTH))
+
+    assert ([key.pid for key in ended.accesses], ended.cost_s) == ([100], 0.75)
+    assert (blind.watched, blind.stops, able.watched, able.stops) == ([[100]], 1, [[100]], 1)
+
+
+def test_where_no_source_sees_anything_it_is_paid_for_all_the_same(investigate):
+    blind = Watcher(sees=False)
+    blind.cost_s = 0.25
+    watching = investigate(blind)
+    watching.turn(0.0, jobs(ON_BOTH))
+    wait([watching.watching], timeout=60)
+
+    ended = watching.turn(1.0, jobs(ON_BOTH))
+
+    assert (ended.accesses, ended.cost_s) == ({}, 0.25)
+
+
+@pytest.mark.parametrize(("shared_mb", "watched"), [(60, [[], [[100]]]), (40, [[[100]], []])])
+def test_of_a_job_that_mostly_shares_its_memory_a_source_that_sees_what_is_shared_is_asked_first(
+    investigate, shared_mb, watched
+):
+    own, shared = regions({0: (100 - shared_mb) * 256}), regions({0: shared_mb * 256}, backing=1, mapmax=2)
+    sources = Watcher(sees_shared=False), Watcher()
+    watching = investigate(*sources)
+    both = replace(
+        own, **{name: np.concatenate([getattr(own, name), getattr(shared, name)]) for name in REGION_COLUMNS}
+    )
+    sharing = job(process(100, cpu_s=ON_BOTH, regions=both), cgroup_id=100)
+
+    watching.turn(0.0, [sharing])
+    wait([watching.watching], timeout=60)
+
+    assert [each.watched for each in sources] == watched
 
 
 def test_what_costs_too_much_ends_early_and_what_it_cost_is_told(investigate):
