@@ -175,6 +175,8 @@ def touch_halves(memory: mmap.mmap, options: argparse.Namespace, lockstep: Locks
         cpus = cpus_of(nodes[0]) | cpus_of(nodes[1]) if options.unbound else cpus_of(node)
         args = (start, half, node, cpus, bound_to, keep_step)
         threading.Thread(target=_write_for_ever, args=args, daemon=True).start()
+    if options.unbound:
+        os.sched_setaffinity(0, cpus_of(nodes[0]) | cpus_of(nodes[1]))
 
 
 def _write_for_ever(
@@ -336,7 +338,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--stays", action="store_true", help="let balancing sample the halves and move nothing"
     )
-    parser.add_argument("--unbound", action="store_true", help="bind the threads of the halves to nothing")
+    parser.add_argument("--unbound", action="store_true", help="bind no thread of the halves to anything")
     parser.add_argument("--stay-s", type=float, default=25, help="how long a wanderer stays (%(default)s)")
     parser.add_argument("--pause-s", type=float, default=1.5, help="between children (%(default)s)")
     parser.add_argument("--live-s", type=float, default=6, help="how long a child lives (%(default)s)")
