@@ -3,6 +3,7 @@
 """What moving took away of remote accesses is told by jobs that were moved beside jobs that were withheld."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from numad_py.model import Ending, Held, JobCounters, Outcome, Refusal
 from tests.builders import TWO_NODES, job, move, process, tick
 from tests.builders import snapshot as look_at
 
+RECORDED = Path(__file__).parents[2] / "recorded/traces/withheld.jsonl.zst"
 HEADER = trace.Header(TWO_NODES, "6.1.0", "aaaa", 0.0)
 REMOTE = {0: 9000, 1: 1000}
 
@@ -56,6 +58,16 @@ def test_the_part_that_moving_took_away_is_what_is_missing_beside_the_withheld()
         "10 jobs were moved and 5 withheld: 0.20 and 0.80 of their accesses were remote, so that moving took away "
         "0.75 of them (standard error 0.00)"
     )
+
+
+def test_in_a_guest_moving_late_bound_jobs_took_away_nearly_all_of_their_remote_accesses():
+    _, ticks = trace.read(RECORDED)
+
+    effect = Effect.of(ticks)
+
+    assert (len(effect.moved), len(effect.withheld)) == (20, 6)
+    assert effect.gone_share == pytest.approx(0.960, abs=0.001)
+    assert effect.error == pytest.approx(0.007, abs=0.001)
 
 
 def test_jobs_that_differ_leave_an_error():
