@@ -82,7 +82,8 @@ def _train(cases: Sequence[Case], by: split.Split, output: Path, verdict: str, s
     from numad_py.learn import fitting  # noqa: PLC0415 - scikit-learn takes seconds, for this verb alone
 
     effects = {case.name: found for case in cases if case.is_trace and (found := effect_of(case))}
-    print(*(f"{name}: {effect}" for name, effect in effects.items()), sep="\n", end="\n" if effects else "")
+    for name, effect in effects.items():
+        print(f"{name}: {effect}")
     examples = _played(cases)
     fitted = fitting.fit(examples, by, print, seed)
     output.write_bytes(trees.written(fitted.model))

@@ -21,7 +21,7 @@ from numad_py.topology import Floats
 FEWEST: Final = 5  # jobs of either kind: of fewer the spread is not known
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Effect:
     """How much of their accesses was remote, by job: of those that were moved, and of those that were withheld."""
 

@@ -6,7 +6,7 @@ Problem: threads that are brought to their memory must not share cores there, wh
 Primitive: a thread wants a core if it ran a tenth of the time; of one that hardly ran, what it ran counts.
 Application: all go at once, so that jobs may change places; then those that save least stay where they are, until no
 node that somebody comes to has more threads than its share of cores. What one job has beyond half of a place's cores
-is spread evenly over the places that suit. A place is a node; or the nodes of a package, over which threads are evenly.
+is spread evenly over the places that suit. A place is a node, or the nodes of a package.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ than its cores, those who have most get their other CPUs back.
 CPU time of processes without a label, or with another profile, is not known: their cores count as free.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ from numad_py.topology import Bools, Floats, Ints, Topology
 
 TURNS: Final = 2  # more than so many lately, and it wanders
 NEARLY: Final = 0.9  # of the most that is saved anywhere: what is cheaper is better then
-LESS: Final = 1 - 1e-9  # of what is waited, which is no rounding
+ROUNDING: Final = 1e-9  # of what is waited: to save no more is to save nothing
 TOO_FULL_LOOKS: Final = 3  # in a row, before somebody gets other CPUs back
 
 
@@ -224,43 +224,41 @@ class TaskMoves:
                 cost_ns=float(coming.sum()) * ns_per_byte,
                 confidence=1 - process.placement_error_share,
             )
-            options += [wish] if there < LESS * waited else []
-        return tuple(sorted(options, key=self._worse_than(options)))
+            options += [wish] if there < (1 - ROUNDING) * waited else []
+        return self._best_first(options)
 
-    def _worse_than(self, options: Sequence[Wish]) -> Callable[[Wish], tuple[bool, float]]:
-        """Order options: of those that save nearly the most the cheapest first, then what pays best."""
-        most_ns = NEARLY * max((each.saving_ns_per_s for each in options), default=0.0)
-        horizon_s = self._rules.pays_within_s
+    def _best_first(self, options: Sequence[Wish]) -> tuple[Wish, ...]:
+        """Put those first that save nearly the most, the cheapest before the others; then what pays best."""
+        nearly_ns = NEARLY * max((each.saving_ns_per_s for each in options), default=0.0)
 
-        def order(each: Wish) -> tuple[bool, float]:
-            less = each.saving_ns_per_s < most_ns
-            return less, each.cost_ns - less * horizon_s * each.saving_ns_per_s
+        def rank(each: Wish) -> tuple[bool, float]:
+            saves_less = each.saving_ns_per_s < nearly_ns
+            saved_ns = self._rules.pays_within_s * each.saving_ns_per_s if saves_less else 0.0
+            return saves_less, each.cost_ns - saved_ns
 
-        return order
+        return tuple(sorted(options, key=rank))
 
     def _given_back(self, snapshot: Snapshot, load: Floats, fresh: Bools) -> Iterator[MoveTasks]:
         """Let those run on several nodes again who have the most threads where too many were bound."""
         on, before, confined = snapshot.topology, self._too_full, self._heirs | self._bound
         wanted = {key: float(load[snapshot.row_of[key]].sum()) for key in confined}
-        within = {
-            place: [key for key, own in confined.items() if {*own} <= {*place}]
-            for place in dict.fromkeys(confined.values())
-        }
-        threads = {place: sum(wanted[key] for key in keys) for place, keys in within.items()}
-        cores = {place: float(on.cores_by_node[list(place)].sum()) for place in within}
-        self._too_full = {
-            place: before.get(place, 0) + any(fresh[snapshot.row_of[key]] for key in keys)
-            for place, keys in within.items()
-            if threads[place] > cores[place] + 0.5
-        }
-        crowded = [place for place, looks in self._too_full.items() if looks >= TOO_FULL_LOOKS]
+        cores = {place: float(on.cores_by_node[list(place)].sum()) for place in confined.values()}
+        around = {own: [place for place in cores if {*own} <= {*place}] for own in cores}
+        threads, anew = dict.fromkeys(cores, 0.0), set[Place]()
+        for key, own in confined.items():
+            for place in around[own]:
+                threads[place] += wanted[key]
+                anew |= {place} if fresh[snapshot.row_of[key]] else set()
+        too_full = (place for place in cores if threads[place] > cores[place] + 0.5)
+        self._too_full = {place: before.get(place, 0) + (place in anew) for place in too_full}
+        crowded = {place for place, looks in self._too_full.items() if looks >= TOO_FULL_LOOKS}
         for key in sorted(confined, key=wanted.__getitem__, reverse=True):
-            if any(key in within[place] and threads[place] > cores[place] for place in crowded):
-                threads = {
-                    place: threads[place] - wanted[key] * (key in keys) for place, keys in within.items()
-                }
+            own = confined[key]
+            if any(place in crowded and threads[place] > cores[place] for place in around[own]):
+                for place in around[own]:
+                    threads[place] -= wanted[key]
                 process = snapshot.processes[snapshot.row_of[key]]
-                figures = {"threads": wanted[key], "cores": cores[confined[key]]}
+                figures = {"threads": wanted[key], "cores": cores[own]}
                 yield MoveTasks(key, on.running_on(process.nodes_allowed), Reason.SPREAD, figures)
 
     def _is_waiting(self, key: ProcessKey) -> bool:

@@ -123,7 +123,7 @@ class Investigations:
                     self._wait(source)
                     accesses = source.collect()
                     cost_s += source.cost_s
-                    if accesses:
+                    if accesses or self._stopping.is_set():
                         return Found(accesses, cost_s)
             except (OSError, Malformed) as error:  # of what is gone, or changes: the next job may do better
                 self._note(f"an investigation ended early: {error}")

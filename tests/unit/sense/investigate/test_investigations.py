@@ -123,6 +123,16 @@ def test_where_a_source_sees_nothing_the_next_is_asked_and_both_are_paid_for(inv
     assert (blind.watched, blind.stops, able.watched, able.stops) == ([[100]], 1, [[100]], 1)
 
 
+def test_who_is_told_to_stop_asks_no_further_source(investigate):
+    blind, able = Watcher(sees=False), Watcher()
+    watching = investigate(blind, able, watch_s=60.0)
+    watching.turn(0.0, jobs(ON_BOTH))
+
+    watching.stop()
+
+    assert (len(blind.watched), able.watched) == (1, [])
+
+
 def test_where_no_source_sees_anything_it_is_paid_for_all_the_same(investigate):
     blind = Watcher(sees=False)
     blind.cost_s = 0.25
