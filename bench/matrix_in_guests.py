@@ -38,7 +38,7 @@ GUESTS = {
     "two-watched-nodes": list(WORKLOADS),
     "four-nodes": ["late-bound", "crossed-jobs", "forked-shards"],
 }
-WIDE = "two-wide-nodes"  # where threads can be bound: they want whole cores
+WIDE = "two-wide-nodes"  # where threads can be bound: they want whole cores, and the daemon has CPUs left
 MB, LARGE_MB = 150, 450  # numad leaves alone what has 300 MB or less
 RUN_S, LARGE_RUN_S = 80, 180
 BOOT_S, AROUND_S = 60, 15  # of a guest, and of a cell, beside its run
@@ -74,7 +74,11 @@ def matrix() -> Iterator[Cell]:
             yield from (Cell(guest, mover, switch, workload) for workload in workloads)
         if "unbound" in workloads:
             yield from (Cell(guest, "numad", "off", each, LARGE_MB) for each in ("late-bound", "unbound"))
-    yield from (Cell(WIDE, mover, "off", "unbound") for mover in ("hold", "gpu-rank"))
+    for switch, movers in (
+        ("off", ("hold", "gpu-rank")),
+        ("on", ("hold", "threshold", "learned", "gpu-rank")),
+    ):
+        yield from (Cell(WIDE, mover, switch, "unbound") for mover in movers)
 
 
 def run_in_guest(cells: list[Cell]) -> None:
