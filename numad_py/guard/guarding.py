@@ -188,9 +188,11 @@ class Guard(Policy):
         trimmed = ranges.only_movable(move, process)
         trimmed = ranges.without_stayed(trimmed, past.stayed, snapshot.time_s)
         trimmed = ranges.from_where_it_got_to(trimmed, past.reached.get(_asked(move), 0))
+        if not len(trimmed.start):
+            return None
         granted_bytes = self._spend(trimmed, ranges.gaining(move, process, snapshot.topology), allowance)
         granted_bytes -= granted_bytes % snapshot.topology.page_bytes
-        if not granted_bytes or not len(trimmed.start):
+        if not granted_bytes:
             return None
         whole = move.whole and trimmed is move and granted_bytes == move.limit_bytes
         return replace(trimmed, limit_bytes=granted_bytes, whole=whole)

@@ -43,9 +43,8 @@ class Leaving:
         """Give whose pages left, and by what figures; each once."""
         before, self._placed, left = self._placed, {}, {}
         for key, placed in before.items():
-            node = snapshot.topology.index_of[placed.node]
-            row = snapshot.row_of.get(key)
-            if row is None or phases.home(key) != node:
+            node, row = snapshot.topology.index_of.get(placed.node), snapshot.row_of.get(key)
+            if node is None or row is None or phases.home(key) != node:
                 continue
             here = int(snapshot.movable_bytes[row, node])
             elsewhere = int(snapshot.movable_bytes[row].sum()) - here

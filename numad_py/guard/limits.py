@@ -11,7 +11,13 @@ MB: Final = 1 << 20
 SAVED_S: Final = 10.0  # of the rate, at most: after a pause of ours or of the machine's, hours' worth must not move at once
 LONGEST_WAIT_S: Final = 900.0  # the 15 minutes of katalyst's ping-pong guard
 PING_PONG_COOLDOWNS: Final = 10  # a turn elsewhere within so many of the last is ping-pong, longer after each
+_MOST_DOUBLINGS: Final = 30  # by then any wait is years
 GIVING_UP: Final = frozenset({Ending.NO_ROOM, Ending.REFUSED, Ending.STUCK, Ending.UNKNOWN})
+
+
+def doubled(wait_s: float, times: int) -> float:
+    """Give a wait that became twice as long so many times; a float has an end, and who fails for weeks would find it."""
+    return wait_s * 2.0 ** min(times, _MOST_DOUBLINGS)
 
 
 @dataclass(frozen=True)

@@ -103,14 +103,15 @@ def gaining(move: MovePages, process: Process, on: Topology) -> list[int]:
 
 
 def without_stayed(move: MovePages, stayed: Iterable[Stayed], now_s: float) -> MovePages:
-    """Cut out what would not move a while ago."""
+    """Cut out what would not move a while ago; the limit is no more than what is left, so that it takes no room from others."""
     fresh = [
         (each.start, each.end) for each in stayed if now_s < each.until_s and not (each.alone and move.among)
     ]
     if not fresh:
         return move
     holes = np.sort(np.concatenate([np.stack(pair, axis=1) for pair in fresh]), axis=0)
-    return _without(move, holes[:, 0], holes[:, 1])
+    left = _without(move, holes[:, 0], holes[:, 1])
+    return replace(left, limit_bytes=min(move.limit_bytes, int((left.end - left.start).sum())))
 
 
 def _without(move: MovePages, hole_start: Addresses, hole_end: Addresses) -> MovePages:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from numad_py.guard import taking_back
-from numad_py.guard.limits import GIVING_UP, LONGEST_WAIT_S, PING_PONG_COOLDOWNS, Limits
+from numad_py.guard.limits import GIVING_UP, LONGEST_WAIT_S, PING_PONG_COOLDOWNS, Limits, doubled
 from numad_py.guard.taking_back import Origin
 from numad_py.guard.verification import KEPT, LOOKS_AFTER, LOOKS_BEFORE, Speedometer, compare
 from numad_py.model import (
@@ -119,7 +119,7 @@ class Trials:
         return None
 
     def _is_judged(self, record: _Record, trial: _Trial, now_s: float) -> bool:
-        moving = not trial.after and now_s < trial.began_s + MOVING_S * 2**record.helped
+        moving = not trial.after and now_s < trial.began_s + doubled(MOVING_S, record.helped)
         return not moving and now_s < trial.moved_s + JUDGED_WITHIN_S
 
     def learn(self, process: Process, move: MovePages, outcome: Outcome, now_s: float) -> None:
@@ -129,8 +129,9 @@ class Trials:
             self._learn_of_taking_back(record, move, outcome)
         elif outcome.moved_bytes:
             self.moved(move.process, now_s)
-            origin = record.origins.get(move.process) or taking_back.origin(process.regions.pages.shape[1])
-            record.origins[move.process] = origin.with_move(move, process)
+            nodes, known = process.regions.pages.shape[1], record.origins.get(move.process)
+            known = known if known and known.pages.shape[1] == nodes else taking_back.origin(nodes)
+            record.origins[move.process] = known.with_move(move, process)
 
     def moved(self, key: ProcessKey, now_s: float) -> None:
         """Note that pages or threads of a process were moved."""
@@ -220,7 +221,9 @@ class Trials:
         record.helped += verdict is Verdict.HELPED
         if verdict is Verdict.TAKEN_BACK:
             self._take_back(job, record, on, now_s)
-        elif not unverified:
+        elif unverified:  # pages may go back and forth yet, but not those of who has ended
+            record.origins = {key: each for key, each in record.origins.items() if key in self._job_of}
+        else:
             record.origins = {}
             record.wait = Wait() if verdict is Verdict.HELPED else self._longer(record.wait, 1, now_s)
         return Judged(job.cgroup_id, verdict, figures | {"failures": float(record.wait.failures)})
@@ -253,7 +256,7 @@ class Trials:
 
     def _longer(self, wait: Wait, times: int, now_s: float) -> Wait:
         """Wait twice as long as the last time that a move did not help."""
-        wait_s = min(times * self._limits.backoff_s * 2**wait.failures, LONGEST_WAIT_S)
+        wait_s = min(doubled(times * self._limits.backoff_s, wait.failures), LONGEST_WAIT_S)
         return replace(wait, failures=wait.failures + 1, quiet_until_s=now_s + wait_s)
 
 

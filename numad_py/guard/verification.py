@@ -10,12 +10,13 @@ Application: a difference counts if it is twice the largest of those, and over a
 rare, whatever the noise (`tests/unit/guard/test_verification.py`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from numad_py.model import Job, JobCounters, Verdict
+from numad_py.model import Job, Verdict
 from numad_py.topology import Floats
 
 STRETCH: Final = 5  # looks whose median is compared
@@ -24,6 +25,9 @@ LOOKS_AFTER: Final = 12
 KEPT: Final = 40
 LEAST_SHARE: Final = 0.03  # of the speed before: the simulator's own bound of what is not worse
 TIMES_VARIATION: Final = 2.0
+COUNTED_AGAIN_S: Final = (
+    60.0  # by when who is counted is counted again: with many jobs, not every look counts
+)
 
 
 def compare(before: Sequence[float], after: Sequence[float]) -> tuple[Verdict, dict[str, float]]:
@@ -35,7 +39,8 @@ def compare(before: Sequence[float], after: Sequence[float]) -> tuple[Verdict, d
     usual, change = float(levels[-1]), float(found[0] - levels[-1])
     variation = max(_largest_difference(levels), _largest_difference(found))
     least = max(LEAST_SHARE * usual, TIMES_VARIATION * variation)
-    figures |= {"speed_change_share": change / usual, "own_variation_share": variation / usual}
+    every = max(usual, 1e-9)  # who waited all the time had no speed
+    figures |= {"speed_change_share": change / every, "own_variation_share": variation / every}
     if change < -least:
         return Verdict.TAKEN_BACK, figures
     return (Verdict.HELPED if change > least else Verdict.NO_DIFFERENCE), figures
@@ -63,7 +68,7 @@ class Speedometer:
     def __init__(self) -> None:
         self.source = ""
         self._progress: tuple[float, float] | None = None  # when, how far
-        self._counters: JobCounters | None = None
+        self._counted_s = -math.inf
 
     def read(self, job: Job, now_s: float) -> tuple[float, float] | None:
         """Give the speed since when, where a new one is to be had."""
@@ -72,12 +77,9 @@ class Speedometer:
             return self._by_progress(job.progress, now_s - job.progress_age_s)
         counters, self._progress = job.counters, None
         if counters is None or not counters.verified or counters.stall_share is None:
-            self.source = ""
+            self.source = self.source if now_s < self._counted_s + COUNTED_AGAIN_S else ""
             return None
-        self.source = "counters"
-        if counters is self._counters:
-            return None
-        self._counters = counters
+        self.source, self._counted_s = "counters", now_s
         return 1 - counters.stall_share, now_s - counters.period_s
 
     def _by_progress(self, progress: float, time_s: float) -> tuple[float, float] | None:

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass, replace
 
-from numad_py.guard.limits import LONGEST_WAIT_S, PING_PONG_COOLDOWNS, Limits
+from numad_py.guard.limits import LONGEST_WAIT_S, PING_PONG_COOLDOWNS, Limits, doubled
 from numad_py.model import Wait
 
 
@@ -20,7 +20,7 @@ class Patience:
 
     def cool_s(self, wait: Wait) -> float:
         """Say until when what was moved is not moved elsewhere."""
-        cooldown_s = min(self.limits.cooldown_s * 2**wait.reversals, LONGEST_WAIT_S)
+        cooldown_s = min(doubled(self.limits.cooldown_s, wait.reversals), LONGEST_WAIT_S)
         return wait.moved_s + cooldown_s if wait.targets else 0.0
 
     def learn(
@@ -37,12 +37,12 @@ class Patience:
         if moved:
             wait = self._learn_target(wait, targets, now_s, turned=turned)
         if failed:
-            wait_s = min(self.limits.backoff_s * 2**wait.failures, LONGEST_WAIT_S)
+            wait_s = min(doubled(self.limits.backoff_s, wait.failures), LONGEST_WAIT_S)
             return replace(wait, failures=wait.failures + 1, quiet_until_s=now_s + wait_s)
         return replace(wait, failures=0 if moved else wait.failures)
 
     def _learn_target(self, wait: Wait, targets: tuple[int, ...], now_s: float, *, turned: bool) -> Wait:
         """Note where it went; a turn elsewhere soon after the last makes the next wait twice as long."""
-        soon = now_s < wait.moved_s + PING_PONG_COOLDOWNS * self.limits.cooldown_s * 2**wait.reversals
+        soon = now_s < wait.moved_s + doubled(PING_PONG_COOLDOWNS * self.limits.cooldown_s, wait.reversals)
         reversals = wait.reversals + 1 if turned and soon else wait.reversals if soon else 0
         return replace(wait, targets=targets, moved_s=now_s, reversals=reversals)

@@ -262,6 +262,18 @@ def test_the_wait_after_failures_is_never_over_a_quarter_of_an_hour():
     assert granted == [0, 10, 25, 40, 55]
 
 
+def test_who_failed_for_months_waits_a_quarter_of_an_hour_yet():
+    one = process(pages={0: 100})
+    often = Wait(targets=(0,), moved_s=99.0, failures=5000, reversals=5000)
+    guard = guarded(move(one))
+    guard.recall(Waits(pages=((one.key, often),), jobs=((job(one).cgroup_id, often),)))
+
+    plan = turn(guard, 1100.0, one, Outcome(Ending.REFUSED))
+
+    assert guard.waits().pages == ((one.key, replace(often, failures=5001, quiet_until_s=2000.0)),)
+    assert len(plan.moves) == 1
+
+
 def test_a_call_that_is_late_after_others_moved_pages_is_no_failure_but_one_alone_is():
     one = process(pages={0: 100})
     guard = guarded(move(one), limits=Limits(1e6, backoff_s=10))
@@ -464,6 +476,20 @@ def test_pages_that_stayed_twice_are_pinned_and_left_alone_while_their_region_li
 
     assert later.moves[0].start.tolist() == [HEAP + PAGE]
     assert anew.moves[0].start.tolist() == [HEAP]
+
+
+def test_pages_that_will_not_move_take_neither_rate_nor_room_from_others():
+    pinned, other = process(1, pages={0: 8000}), process(2, pages={0: 8000})
+    policy = Wishes(move(pinned))
+    guard = Guard(policy, Limits(16, backoff_s=1))
+    stayed = np.array([HEAP], np.uint64), np.array([HEAP + 7999 * PAGE], np.uint64)
+    for time_s in (100.0, 101.0, 102.0):
+        turn(guard, time_s, pinned, Outcome(Ending.DONE, PAGE, {"unmovable": 7999}, *stayed))
+    policy.moves = (move(pinned, limit_bytes=8000 * PAGE), move(other, limit_bytes=8000 * PAGE))
+
+    plan = guard.decide(snapshot(103.0, processes=[pinned, other]))
+
+    assert [granted.limit_bytes for granted in plan.moves] == [PAGE, 16 * MIB - PAGE]
 
 
 def test_pages_that_others_map_are_tried_again_but_less_often_each_time():

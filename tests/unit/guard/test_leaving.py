@@ -75,6 +75,13 @@ def test_pages_that_a_job_shares_are_moved_by_all_of_its_processes(among, left):
     assert bool(leaving.look(looks[1], phases)) == left
 
 
+def test_a_node_that_is_gone_is_forgotten():
+    leaving, one = Leaving(), process(pages={0: 100}, cpu_s={0: 1.0})
+    leaving.learn(replace(move(one), targets=(7,)), Outcome(Ending.DONE, MIB))
+
+    assert leaving.look(snapshot(processes=[one]), Phases()) == {}
+
+
 def test_a_process_that_is_gone_is_forgotten():
     guard = Guard(Brings(), Limits(1e6))
     guard.decide(snapshot(99.0))

@@ -8,6 +8,7 @@ from itertools import count
 import msgspec
 
 from numad_py.guard import Guard, Limits
+from numad_py.guard.trials import Trials
 from numad_py.model import (
     Ending,
     JobCounters,
@@ -21,7 +22,7 @@ from numad_py.model import (
     Waits,
 )
 from numad_py.roles import Policy
-from tests.builders import MIB, job, move, process, regions, snapshot
+from tests.builders import MIB, TWO_NODES, job, move, process, regions, snapshot, topology
 
 PAGES = 100
 LIMITS = Limits(1e6, cooldown_s=10, backoff_s=30, tasks=True)
@@ -326,3 +327,36 @@ def test_taking_back_goes_on_until_all_is_back_or_the_process_ended():
         [],
         [],
     ]
+
+
+def looked(trials, time_s, one, on=TWO_NODES):
+    trials.look(snapshot(time_s, jobs=[job(one)], on=on), {})
+
+
+def moved(trials, time_s, one):
+    trials.learn(one, move(one), Outcome(Ending.DONE, MIB), time_s)
+
+
+def test_after_ping_pong_nothing_is_owed_to_workers_that_ended():
+    trials, ended, last = Trials(LIMITS), process(1, pages={0: PAGES}), process(2, pages={0: PAGES})
+    for time_s, one in ((100.0, ended), (103.0, last)):
+        looked(trials, time_s, one)
+        moved(trials, time_s, one)
+
+    trials.ping_pong(last.key)
+    looked(trials, 104.0, last)
+
+    assert list(trials.unjudged()) == []
+
+
+def test_where_a_node_came_after_a_move_what_is_taken_back_is_what_was_moved_since():
+    trials, on = Trials(LIMITS), topology(3)
+    before, after = process(pages={0: PAGES}), process(pages={0: PAGES}, on=on)
+    for time_s, one, its in ((100.0, before, TWO_NODES), (101.0, after, on)):
+        looked(trials, time_s, one, its)
+        moved(trials, time_s, one)
+
+    trials.ping_pong(after.key)
+    looked(trials, 102.0, process(pages={1: PAGES}, on=on), on)
+
+    assert [(wish.targets, wish.limit_bytes // 4096) for wish in trials.wishes()] == [((0,), PAGES)]

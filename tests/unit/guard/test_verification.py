@@ -120,10 +120,29 @@ def test_progress_that_begins_anew_makes_no_speed():
 def test_without_progress_verified_counters_tell_the_share_of_cycles_that_did_not_wait():
     meter, counted = Speedometer(), replace(job(), counters=COUNTERS)
 
-    speeds = [meter.read(counted, 10.0), meter.read(counted, 11.0)]
+    speeds = [meter.read(counted, 10.0), meter.read(job(), 11.0), meter.read(counted, 12.0)]
 
-    assert speeds == [(pytest.approx(0.6), 9.0), None]
+    assert speeds == [(pytest.approx(0.6), 9.0), None, (pytest.approx(0.6), 11.0)]
     assert meter.source == "counters"
+
+
+def test_a_job_that_is_counted_now_and_then_has_counters_until_they_stay_away():
+    meter = Speedometer()
+    meter.read(replace(job(), counters=COUNTERS), 10.0)
+
+    sources = []
+    for time_s in (11.0, 69.0, 70.0):
+        meter.read(job(), time_s)
+        sources.append(meter.source)
+
+    assert sources == ["counters", "counters", ""]
+
+
+def test_a_job_that_waited_all_the_time_is_judged_too():
+    verdict, figures = compare([0.0] * LOOKS_BEFORE, [0.5] * LOOKS_AFTER)
+
+    assert verdict is Verdict.HELPED
+    assert figures["own_variation_share"] == 0
 
 
 @pytest.mark.parametrize("wrong", [{"verified": False}, {"stall_share": None}])
