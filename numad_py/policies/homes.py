@@ -30,11 +30,15 @@ class Readings:
         self._read_s, self._period_s = np.zeros(0), np.zeros(0)
 
     def look(self, snapshot: Snapshot) -> tuple[Bools, Floats]:
-        """Give by process whether it was read anew, and how long it ran for what it used; at first, as if all the time."""
+        """Give by process whether it was read anew, and how long it ran for what it used; at first, as if all the time.
+
+        Who is new counts as read, also where its CPU time never was.
+        """
         before, now_s = rows_before(self._keys, snapshot.keys), snapshot.cpu_read_s
         last_s, period_s = np.append(self._read_s, -np.inf)[before], np.append(self._period_s, 0.0)[before]
-        fresh = now_s - last_s > SAME_S
-        passed_s = np.where(np.isfinite(last_s), now_s - last_s, np.maximum(snapshot.busiest_s, SAME_S))
+        fresh = (before < 0) | (now_s > last_s + SAME_S)
+        at_first_s = np.maximum(snapshot.busiest_s, SAME_S)
+        passed_s = np.subtract(now_s, last_s, out=at_first_s, where=np.isfinite(last_s))
         period_s = np.where(fresh, passed_s, period_s)
         self._keys, self._read_s, self._period_s = snapshot.keys, now_s, period_s
         return fresh, period_s

@@ -26,7 +26,7 @@ from numad_py.policies.features import NAMES, Histories
 from numad_py.policies.threshold import Threshold, ThresholdParameters
 from numad_py.policies.trees import Trees
 from numad_py.policies.wishes import MB, Wish
-from numad_py.topology import Floats, Ints
+from numad_py.topology import Bools, Floats, Ints
 
 # Of the predicted saving, that a model is not believed of who was elsewhere: what it errs by where nothing is to be had.
 MARGIN: Final = 0.25
@@ -61,7 +61,7 @@ class Learned(Threshold):
         plan = super().decide(snapshot)
         if not self._own.withheld_share:
             return plan
-        out = {each.key for job in snapshot.jobs if self._is_withheld(job) for each in job.processes}
+        out = self._withheld(snapshot)
         held = (
             Held(move.process, move.limit_bytes, Refusal.WITHHELD, move.figures)
             for move in plan.moves
@@ -106,6 +106,17 @@ class Learned(Threshold):
     def _limits(self, wish: Wish) -> Mapping[str, str]:
         limits = super()._limits(wish)
         return {name: limits[name] for name in limits if not wish.learned or name != "remote_share"}
+
+    def _may_go(self, snapshot: Snapshot, offers: Candidates) -> Bools:
+        out = self._withheld(snapshot)
+        goes = np.array([snapshot.keys[row] not in out for row in offers.process.tolist()], bool)
+        both: Bools = goes & super()._may_go(snapshot, offers)
+        return both
+
+    def _withheld(self, snapshot: Snapshot) -> set[ProcessKey]:
+        """Give the processes of jobs that were drawn."""
+        drawn = (job for job in snapshot.jobs if self._own.withheld_share and self._is_withheld(job))
+        return {each.key for job in drawn for each in job.processes}
 
     def _is_withheld(self, job: Job) -> bool:
         drawn = hashlib.sha256(str(job.cgroup_id).encode()).digest()

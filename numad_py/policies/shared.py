@@ -10,7 +10,7 @@ Application: a part goes where nearly all of its heat is, all of it where nothin
 process there that uses it most. What is decided here is nobody's alone, and others leave it out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,7 +29,7 @@ from numad_py.model import (
     Snapshot,
     Tick,
 )
-from numad_py.policies.spreading import Spreading
+from numad_py.policies.spreading import Spreading, Use
 from numad_py.policies.wishes import Weigh
 from numad_py.topology import Addresses, Bools, Floats, Ints, Topology
 
@@ -86,6 +86,8 @@ class SharedMemory:
         self._weigh = weigh
         self._spreading: dict[int, Spreading] = {}
         self._accesses: dict[ProcessKey, Accesses] = {}
+        self._cores: dict[ProcessKey, Floats] = {}
+        self._node_ids: tuple[int, ...] = ()
         self._homes: dict[ProcessKey, _Home] = {}
         self._since_s: dict[int, float] = {}
         self._wished: dict[tuple[ProcessKey, tuple[int, ...]], bytes] = {}
@@ -96,12 +98,21 @@ class SharedMemory:
         """Whether any job shared memory at the last look."""
         return bool(self._since_s)
 
-    def decide(self, snapshot: Snapshot, nodes: Ints, cores: Floats) -> tuple[list[MovePages], Snapshot]:
+    def decide(
+        self, snapshot: Snapshot, nodes: Ints, cores: Floats, fresh: Bools, computing: Collection[int]
+    ) -> tuple[list[MovePages], Snapshot]:
         """Give moves of what is shared, and the snapshot without it.
 
-        By process there are ``nodes`` as ``_Home`` has them, and how many ``cores`` of each it used.
+        By process there are ``nodes`` as ``_Home`` has them, how many ``cores`` of each it used, and whether that was
+        read now; ``computing`` are the jobs that memory does not hold back.
         """
+        if snapshot.topology.node_ids != self._node_ids:  # some came or went, and positions mean others
+            self._homes, self._cores, self._node_ids = {}, {}, snapshot.topology.node_ids
         self._learn(snapshot, nodes)
+        self._cores = {
+            key: cores[row] if fresh[row] else self._cores.get(key, cores[row])
+            for row, key in enumerate(snapshot.keys)
+        }
         self._wished = {}
         sharing = {job.cgroup_id: found for job in snapshot.jobs if (found := _sharing(job))}
         now_s, on = snapshot.time_s, snapshot.topology
@@ -111,14 +122,15 @@ class SharedMemory:
             return [], snapshot
         moves: list[MovePages] = []
         jobs = {job.cgroup_id: job for job in snapshot.jobs}
-        used = {each.key: cores[row] for row, each in enumerate(snapshot.processes)}
+        read = {snapshot.keys[row] for row in np.flatnonzero(fresh).tolist()}
+        use = Use(self._cores, read, computing)
         for number, processes in sharing.items():
             early = now_s < self._since_s[number] + UNDECIDED_S
             backings = self._backings(processes)
             parts = {each: list(self._parts(each, processes, on, early=early)) for each in backings}
             moves += self._moves([part for each in parts.values() for part in each], jobs[number], snapshot)
             nobodys = [each for each, found in parts.items() if not found and not early]
-            spread = dict(self._spreading[number].decide(nobodys, jobs[number], used, on))
+            spread = dict(self._spreading[number].decide(nobodys, jobs[number], use, on))
             moves += [move for move in spread.values() if move]
             jobs[number] = _without(
                 jobs[number], [each for each in parts if each not in nobodys or each in spread]
@@ -181,6 +193,7 @@ class SharedMemory:
         heat = np.zeros((len(on.nodes) + 1, len(edges) - 1))
         home, accesses = self._homes.get(process.key), self._accesses.get(process.key)
         settled = home.node if home and home.looks >= self._patience else SEVERAL
+        near = dict(zip(on.node_ids, on.memory_of.tolist(), strict=True))
         for row in _rows(process, backing):
             at = np.clip(edges, *_span(process.regions, row)) - int(process.regions.offset[row])
             at += int(process.regions.start[row])
@@ -188,7 +201,7 @@ class SharedMemory:
                 heat[settled] += np.diff(at)
             elif accesses:
                 for group, each in enumerate(accesses.groups):
-                    node = settled if each.node is None else int(on.memory_of[on.index_of[each.node]])
+                    node = settled if each.node is None else near.get(each.node, SEVERAL)  # it may be gone
                     heat[node] += _seen(accesses, group, at)
         return heat
 

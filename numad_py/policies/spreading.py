@@ -10,9 +10,9 @@ Application: page by page over the nodes that use it, if that pays for itself, d
 tell what is asked of memory: who is not known to compute is taken to stream.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,14 @@ from numad_py.topology import Bools, Floats, Ints, Topology
 LEAST_USE_SHARE: Final = 0.1  # of the CPU time, for a node to get a part
 
 
+class Use(NamedTuple):
+    """By process the cores of each node that it used when it was last read, who was read now, and which jobs compute."""
+
+    cores: Mapping[ProcessKey, Floats]
+    read: Collection[ProcessKey]
+    computing: Collection[int]
+
+
 class Spreading:
     """Weighs what one job shares, by number of its backing."""
 
@@ -34,27 +42,32 @@ class Spreading:
         self._evidence: dict[int, Evidence] = {}
 
     def decide(
-        self, backings: Iterable[int], job: Job, cores: Mapping[ProcessKey, Floats], on: Topology
+        self, backings: Iterable[int], job: Job, use: Use, on: Topology
     ) -> Iterator[tuple[int, MovePages | None]]:
         """Give those of these backings that several nodes use hard, and the move where one is to be made."""
         before, self._evidence = self._evidence, {}
         for backing in backings:
             sharing = {each: rows for each in job.processes if (rows := _rows(each, backing)).any()}
-            used = np.sum([cores[each.key] for each in sharing], axis=0)
+            used = np.sum([use.cores[each.key] for each in sharing], axis=0)
             mover, rows = max(sharing.items(), key=lambda each: int(each[0].regions.pages[each[1]].sum()))
-            wish = None if _computes(job) else _wish(mover, rows, used, on)
-            evidence = self._evidence[backing] = self._weigh(before.get(backing, UNKNOWN), wish)
+            wish = None if job.cgroup_id in use.computing else _wish(mover, rows, used, on)
+            evidence = before.get(backing, UNKNOWN)
+            if any(each.key in use.read for each in sharing):
+                evidence = self._weigh(evidence, wish)
+            self._evidence[backing] = evidence
             if wish:
                 among = tuple(each.key for each in job.processes)
                 asked = replace(move(mover, rows, wish, on), among=among, figures=_figures(wish))
                 yield backing, asked if evidence.acting and wish.remote_bytes else None
 
 
-def wishes(snapshot: Snapshot, home: Ints, cores: Floats, told: Mapping[int, object]) -> dict[int, Wish]:
+def wishes(
+    snapshot: Snapshot, home: Ints, cores: Floats, told: Mapping[int, object], computing: Collection[int]
+) -> dict[int, Wish]:
     """Give by row of its process what it uses hard on several nodes, but for those of which was told who uses what."""
-    computing = np.array([_computes(job) for job in snapshot.jobs], bool)
-    computing = np.repeat(computing, [len(job.processes) for job in snapshot.jobs])
-    rows = np.flatnonzero((home == SEVERAL) & ~computing)
+    computes = np.array([job.cgroup_id in computing for job in snapshot.jobs], bool)
+    computes = np.repeat(computes, [len(job.processes) for job in snapshot.jobs])
+    rows = np.flatnonzero((home == SEVERAL) & ~computes)
     found = {
         row: _wish(process := snapshot.processes[row], process.regions.movable, cores[row], snapshot.topology)
         for row in rows.tolist()
@@ -132,9 +145,16 @@ def _rows(process: Process, backing: int) -> Bools:
     return rows
 
 
-def _computes(job: Job) -> bool:
-    """Whether counters, which calibration verified, say that memory does not hold a job back."""
-    return job.counters is not None and job.counters.memory_bound is False
+def computing(jobs: Iterable[Job], before: Collection[int]) -> set[int]:
+    """Give the jobs of which counters that calibration verified said last that memory does not hold them back.
+
+    Not every look counts: ``before`` are those of the look before.
+    """
+    return {
+        job.cgroup_id
+        for job in jobs
+        if (job.counters.memory_bound is False if job.counters else job.cgroup_id in before)
+    }
 
 
 def _figures(wish: Wish) -> dict[str, float]:

@@ -79,9 +79,12 @@ class TaskMoves:
         self._refused: set[ProcessKey] = set()
         self._too_full: dict[Place, int] = {}
         self._notes: dict[ProcessKey, str] = {}
+        self._node_ids: tuple[int, ...] = ()
 
     def decide(self, look: Look) -> Decided:
         snapshot, on, keys = look.whole, look.whole.topology, look.whole.keys
+        if on.node_ids != self._node_ids:
+            self._renumber(on)
         load = runnable(snapshot, look.period_s)
         self._follow(look, load)
         job = np.repeat(np.arange(len(snapshot.jobs)), [len(each.processes) for each in snapshot.jobs])
@@ -131,6 +134,17 @@ class TaskMoves:
     def notes(self, key: ProcessKey) -> tuple[str, ...]:
         """Say what is to become of the threads of a process, if anything."""
         return (self._notes[key],) if key in self._notes else ()
+
+    def _renumber(self, on: Topology) -> None:
+        """Begin anew where nodes came or went, but for who is bound: places are positions."""
+        before, self._node_ids = self._node_ids, on.node_ids
+        for places in (self._bound, self._heirs):
+            by_id = {key: [before[node] for node in place] for key, place in places.items()}
+            places.clear()
+            for key, ids in by_id.items():
+                if all(id_ in on.index_of for id_ in ids):
+                    places[key] = tuple(on.index_of[id_] for id_ in ids)
+        self._known, self._too_full = {}, {}
 
     def _follow(self, look: Look, load: Floats) -> None:
         """See where everyone ran, and weigh who might be bound."""

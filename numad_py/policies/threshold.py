@@ -119,6 +119,7 @@ class Threshold(Policy):
             IdleMemory(makes_room_after_s, self.parameters.least_remote_mb) if makes_room_after_s else None
         )
         self._tasks = TaskMoves(self._weigh, self.parameters) if tasks else None
+        self._computing: set[int] = set()
         self._looked: tuple[Snapshot, Snapshot] | None = None  # what was seen, and without what jobs share
         self._regions: list[Regions] = []  # of the processes of that look
 
@@ -126,6 +127,7 @@ class Threshold(Policy):
         rules, on = self.parameters, snapshot.topology
         room_bytes = self._room.look(snapshot, rules.room_for_s)
         fresh, period_s = self._readings.look(snapshot)
+        self._computing = spreading.computing(snapshot.jobs, self._computing)
         if not self._is_news(snapshot, fresh):
             self._asked, self._looked = Counter(), (snapshot, snapshot)
             return Plan()
@@ -135,7 +137,9 @@ class Threshold(Policy):
         cores = snapshot.cpu_s / period_s[:, None]
         if self._idle:
             self._idle.look(snapshot, fresh, cores)
-        shared_moves, rest = self._shared.decide(snapshot, np.maximum(home, NO_EVIDENCE), cores)
+        shared_moves, rest = self._shared.decide(
+            snapshot, np.maximum(home, NO_EVIDENCE), cores, fresh, self._computing
+        )
         self._looked, snapshot = (snapshot, rest), rest
         parts = dict(self._shards(snapshot, home))
         offers = Candidates.joined(
@@ -145,7 +149,7 @@ class Threshold(Policy):
             ]
         )
         offers = self._expected(offers, snapshot, home, cores)
-        spread = spreading.wishes(snapshot, home, cores, parts)
+        spread = spreading.wishes(snapshot, home, cores, parts, self._computing)
         wished = wishes(offers, parts, on) | spread
         self._see(snapshot, fresh, cores, wished)
         self._evidence = {key: self._evidence.get(key, UNKNOWN) for key in snapshot.keys}
@@ -281,7 +285,9 @@ class Threshold(Policy):
         """Wish for what there is room for, what saves most for each byte first."""
         on = snapshot.topology
         worth = offers.saving_ns_per_s(on) / np.maximum(offers.bytes_, 1)
-        wanted = candidates.chosen(offers.leaving, offers.target, worth, room_bytes)
+        may_go = self._may_go(snapshot, offers)  # who may not takes no room from those who may
+        wanted = candidates.chosen(offers.leaving * may_go[:, None], offers.target, worth, room_bytes)
+        wanted = np.where(may_go, wanted, offers.bytes_)
         moves, held = [], []
         for at in np.argsort(-worth, kind="stable").tolist():
             row, bytes_ = int(offers.process[at]), int(wanted[at])
@@ -299,6 +305,12 @@ class Threshold(Policy):
             short = np.bincount(offers.target, (offers.bytes_ - wanted) * pays, len(on.nodes))
             moves += self._idle.make_room(snapshot, short.astype(np.int64), room_bytes)
         return Plan(tuple(moves), tuple(held))
+
+    def _may_go(self, snapshot: Snapshot, offers: Candidates) -> Bools:
+        """Say of each candidate whether its cpuset allows the target; the guard says no to the others."""
+        ids, processes = snapshot.topology.node_ids, snapshot.processes
+        rows = zip(offers.process.tolist(), offers.target.tolist(), strict=True)
+        return np.array([ids[target] in processes[row].nodes_allowed for row, target in rows], bool)
 
     def _spread(self, snapshot: Snapshot, wanted: Mapping[int, Wish]) -> Iterator[MovePages]:
         for row, wish in wanted.items():

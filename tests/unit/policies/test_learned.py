@@ -12,7 +12,7 @@ from numad_py.policies.homes import NO_EVIDENCE, SEVERAL
 from numad_py.policies.learned import Learned, LearnedParameters
 from numad_py.policies.threshold import Threshold
 from numad_py.policies.trees import LEAF, Model, Tree, Trees, written
-from tests.builders import job, node_memory, process, snapshot
+from tests.builders import MIB, job, node_memory, process, snapshot
 
 LEAF_ALONE = Tree((0,), (0.0,), (LEAF,), (LEAF,), (0.0,))
 REMOTE = {0: 9000, 1: 1000}
@@ -125,6 +125,17 @@ def test_a_share_of_the_jobs_is_withheld_and_marked_and_always_the_same():
     assert len(first.moves) + len(withheld) == 400
     assert {key.pid % 200 for key in withheld}.isdisjoint(move.process.pid % 200 for move in first.moves)
     assert withheld == [held.process for held in again.held]
+
+
+def test_who_is_withheld_takes_no_room_from_others():
+    drawn, other = (job(late_bound(pid=pid), cgroup_id=pid) for pid in (1, 2))
+    policy = Learned(LearnedParameters(withheld_share=0.5), expecting(1.0))
+    tight = node_memory(free={0: 0, 1: 8 * MIB + 4096 * 9000})
+
+    plan = policy.decide(snapshot(jobs=[drawn, other], memory=tight))
+
+    assert [(held.process.pid, held.why) for held in plan.held] == [(1, Refusal.WITHHELD)]
+    assert [(move.process.pid, move.limit_bytes // 4096) for move in plan.moves] == [(2, 9000)]
 
 
 def test_nobody_is_withheld_unless_that_is_wished():

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from numad_py.model import Accesses, AccessSource, Ending, Outcome, RegionKind, ThreadGroup
+from numad_py.model import Accesses, AccessSource, Ending, Outcome, Reason, RegionKind, ThreadGroup, Threads
 from numad_py.policies import shared
 from numad_py.policies.threshold import Threshold, ThresholdParameters
-from tests.builders import HEAP, MIB, job, process, regions, snapshot, tick
+from tests.builders import HEAP, MIB, job, process, regions, snapshot, threads, tick, topology
 
 MB = 32
 PAGES = MB * MIB // 4096
@@ -214,3 +214,40 @@ def test_nothing_seen_at_all_of_any_process_moves_nothing():
     one, other = worker(1000, 0, reads=()), worker(1001, 1, reads=())
 
     assert policy().decide(snapshot(processes=[one, other])).moves == ()
+
+
+def test_what_several_nodes_use_hard_is_spread_though_not_every_look_reads_who_uses_it():
+    on, threshold = topology(cpus=10), policy(patience=2, at_once_within_s=0.0)
+    readers = [busy(1000, 0, on), busy(1001, 1, on)]
+    unread = [replace(each, threads=threads({}, on), cpu_age_s=1.0) for each in readers]
+    news = process(7, pages={0: 1}, cpu_s={0: 0.01}, on=on)  # so that every look is weighed
+
+    plans = []
+    for time_s in range(40):
+        seen = [*(unread if time_s % 2 else readers), replace(news, cpu_age_s=0.0)]
+        plans.append(threshold.decide(snapshot(float(time_s), processes=seen, on=on)))
+
+    late = [[(move.reason, move.among != ()) for move in plan.moves] for plan in plans[-4:]]
+    assert late == [[(Reason.SPREAD, True)]] * 4
+
+
+def busy(pid, node, on):
+    """Give one that keeps eight cores of a node busy with memory that others map too."""
+    first = on.nodes[node].cpus[0]
+    ran = Threads(np.arange(pid, pid + 8), np.arange(first, first + 8), np.full(8, 1.98))  # in two seconds
+    return process(pid, regions=regions({0: PAGES}, mapmax=2, backing=5, on=on), threads=ran, on=on)
+
+
+def test_a_node_that_is_gone_has_no_part_in_it_and_who_ran_there_begins_anew():
+    on, threshold = topology(3), policy()
+    one = replace(worker(1000, 0), accesses=accesses(HIGH, HEAP, AccessSource.PEBS, node=2))
+    large = [
+        replace(each, regions=regions({0: PAGES}, mapmax=2, backing=5, on=on), nodes_allowed=(0, 1, 2))
+        for each in (one, worker(1001, 0))
+    ]
+    before = threshold.decide(snapshot(1.0, processes=large, on=on))
+
+    after = threshold.decide(snapshot(2.0, processes=[replace(one, accesses=None), worker(1001, 0)]))
+
+    assert [move.targets for move in before.moves] == [(2,)]
+    assert after.moves == ()

@@ -45,7 +45,7 @@ def decide(*looks, on=ON, patience=2):
 
 def wishes(one, on=ON):
     seen = snapshot(jobs=[one if hasattr(one, "path") else job(one)], on=on)
-    return spreading.wishes(seen, np.array([SEVERAL]), seen.cpu_s, {})
+    return spreading.wishes(seen, np.array([SEVERAL]), seen.cpu_s, {}, spreading.computing(seen.jobs, ()))
 
 
 def asked(plan):
@@ -95,6 +95,16 @@ def test_a_job_of_which_counters_do_not_know_is_taken_to_stream():
     found = wishes(replace(job(streaming()), counters=COUNTED))
 
     assert [wish.targets for wish in found.values()] == [(0, 1)]
+
+
+def test_a_job_that_computes_is_left_alone_also_at_looks_that_did_not_count():
+    computes = replace(job(streaming()), counters=replace(COUNTED, memory_bound=False))
+
+    _, plans = decide(computes, *[streaming()] * 4)
+    _, later = decide(computes, *[replace(job(streaming()), counters=COUNTED)] * 2, *[streaming()] * 2)
+
+    assert [len(plan.moves) for plan in plans] == [0] * 5
+    assert later[-1].moves
 
 
 def test_small_nodes_serve_seven_cores_however_few_they_have():

@@ -462,3 +462,20 @@ def test_nobody_is_bound_outside_its_cpuset_nor_where_threads_outnumber_cores(lo
         threads = [node for nodes in after for node in nodes]
         came = {move.nodes[0] for move in plan.task_moves if move.reason is Reason.TASKS_FOLLOW_MEMORY}
         assert all(threads.count(node) <= 4 for node in came)
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"), [((1, 2), True), ((0, 1, 2), True), ((2, 3), False)], ids=["left", "came", "gone"]
+)
+def test_who_is_bound_is_known_by_its_node_where_others_come_or_go(ids, told):
+    machine = Machine()
+    for _ in range(2):
+        machine.look(WANDERS)
+    machine.on = topology(ids=ids, cpus=4, node_bytes=64 * GIB)
+    machine.memory = node_memory(on=machine.on)
+    one = process(threads=running(0, 1).threads, pages={ids[0]: 100_000}, on=machine.on)
+
+    machine.look(one)
+
+    explained = machine.policy.explain(one.key)
+    assert ("its threads were bound to node 1" in explained.notes) == told

@@ -455,3 +455,22 @@ def test_it_says_what_of_a_process_is_not_in_its_figures_since_its_job_shares_it
     assert told.notes == (
         "8.0 MB that its job shares are not in these figures: they are decided part by part",
     )
+
+
+def test_what_its_cpuset_forbids_takes_no_room_from_others():
+    policy = Threshold(ThresholdParameters(patience=1))
+    forbidden, other = late_bound(pid=1, nodes_allowed=(0,)), late_bound(pid=2)
+    tight = node_memory(free={0: 0, 1: 8 * MIB + 4096 * 9000})
+
+    plan = policy.decide(snapshot(processes=[forbidden, other], memory=tight))
+
+    assert {move.process.pid: move.limit_bytes // 4096 for move in plan.moves} == {1: 9000, 2: 9000}
+    assert plan.held == ()
+
+
+def test_a_process_of_which_no_cpu_time_was_ever_read_moves_nothing():
+    unread = replace(late_bound(), threads=threads({}), cpu_age_s=np.inf)
+
+    seen = plans(Threshold(ThresholdParameters(patience=1)), unread, unread, late_bound())
+
+    assert [len(plan.moves) for plan in seen] == [0, 0, 1]
