@@ -86,7 +86,7 @@ class Investigations:
         self._thread = ThreadPoolExecutor(1, "numad-investigator")
         self.watching: Future[Found] | None = None
         self._next_s: dict[int, float] = {}  # by cgroup id: when it may be watched again
-        self._cpu_s: dict[int, Floats] = {}  # by cgroup id: by node, since then, the old for less
+        self._cpu_s: dict[int, Floats] = {}  # by cgroup id: by node, half as much after EVERY_S
         self._counted_s = float("-inf")
         self._problems: dict[str, None] = {}
 
