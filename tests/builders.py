@@ -284,7 +284,7 @@ def drawn_accesses(draw, on=TWO_NODES):
     start = np.sort(draw(columns(st.integers(0, (1 << 47) - 1), length, np.uint64)))
     groups = [
         ThreadGroup(
-            draw(st.none() | st.integers(0, 9)),
+            draw(st.none() | st.sampled_from(on.node_ids)),
             draw(columns(counts, draw(st.integers(0, 2)))),
             draw(columns(seconds, len(on.nodes), np.float64)),
         )

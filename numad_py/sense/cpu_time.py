@@ -67,6 +67,10 @@ class CpuTime:
         self._known[key] = _Known(process_ticks, *everyone, tid[ran])
         return Threads(tid[ran], cpu[ran], used[ran].astype(np.float64) * TICK_S)
 
+    def forget(self, key: ProcessKey) -> None:
+        """Let it be seen for the first time again."""
+        self._known.pop(key, None)
+
     def keep(self, keys: set[ProcessKey]) -> None:
         """Forget all others."""
         if len(self._known) > len(keys):

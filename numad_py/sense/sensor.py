@@ -246,13 +246,16 @@ class LiveSensor(Sensor):
             self._known.pop(pid, None)
             self._unread[pid] = Skipped(ProcessKey(pid, 0), "", str(error))
             return
-        if known is None or known.key.start_ticks != stat.start_ticks or known.job != group.cgroup_id:
-            key = ProcessKey(pid, stat.start_ticks)
+        key = ProcessKey(pid, stat.start_ticks)
+        if known is None or known.key != key or known.job != group.cgroup_id:
             self._known[pid] = known = Known(key, stat, group.cgroup_id, now_s)
+            self._cpu_time.forget(key)  # it may have been of another job
         known.line = line
         known.glance(stat, now_s)
         if stranger or now_s >= known.retry_s:
             known.why, known.retry_s = stranger, now_s
+        if stranger:
+            self._cpu_time.forget(key)  # what it uses meanwhile is nobody's business, should it come back
         if known.threads_s > float("-inf") and not self._cpu_time.ran(known.key, known.ticks):
             known.threads_s = now_s
         if known.is_where_it_was(self._migrated_pages):

@@ -56,7 +56,7 @@ class Host:
     def read(self, path: Path) -> str | None:
         """Give a small file's text; None where it is missing or may not be read."""
         try:
-            return (self.root / path).read_text().strip()
+            return (self.root / path).read_text(errors="replace").strip()  # users name what they mount
         except (FileNotFoundError, PermissionError):
             return None
 

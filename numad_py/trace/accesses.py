@@ -5,6 +5,7 @@
 import numpy as np
 
 from numad_py.model import Accesses, ThreadGroup
+from numad_py.topology import Topology
 from numad_py.trace import wire
 from numad_py.trace.wire import Damage, column
 
@@ -23,10 +24,13 @@ def to_wire(accesses: Accesses) -> wire.Accesses:
     )
 
 
-def of_wire(read: wire.Accesses, nodes: int) -> Accesses:
-    """Give what the line holds; raises Damage for columns that do not fit each other."""
+def of_wire(read: wire.Accesses, on: Topology) -> Accesses:
+    """Give what the line holds; raises Damage for columns that do not fit each other, or the nodes."""
     if len(read.counts) != len(read.groups):
         raise Damage(f"counts of {len(read.counts)} groups where {len(read.groups)} belong")
+    for each in read.groups:
+        if each.node not in (None, *on.node_ids):
+            raise Damage(f"threads that ran on node {each.node}, which the machine does not have")
     length = len(read.start)
     counts = [column(each, np.int64, length, "counts") for each in read.counts]
     return Accesses(
@@ -35,7 +39,7 @@ def of_wire(read: wire.Accesses, nodes: int) -> Accesses:
             ThreadGroup(
                 each.node,
                 column(each.tid, np.int64, len(each.tid), "tid"),
-                column(each.cpu_s, np.float64, nodes, "cpu_s"),
+                column(each.cpu_s, np.float64, len(on.nodes), "cpu_s"),
             )
             for each in read.groups
         ),

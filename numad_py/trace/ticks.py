@@ -234,7 +234,7 @@ class Decoder:
             read.placement_source,
             read.placement_error_share,
             tuple(read.gpus),
-            None if read.accesses is None else accesses.of_wire(read.accesses, self._nodes),
+            None if read.accesses is None else accesses.of_wire(read.accesses, self._topology),
         )
 
     def _regions(self, key: ProcessKey, read: wire.Process) -> Regions:

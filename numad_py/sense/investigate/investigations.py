@@ -86,7 +86,8 @@ class Investigations:
         self._thread = ThreadPoolExecutor(1, "numad-investigator")
         self.watching: Future[Found] | None = None
         self._next_s: dict[int, float] = {}  # by cgroup id: when it may be watched again
-        self._cpu_s: dict[int, Floats] = {}  # by cgroup id: by node, since it was watched
+        self._cpu_s: dict[int, Floats] = {}  # by cgroup id: by node, half as much after EVERY_S
+        self._counted_s = float("-inf")
         self._problems: dict[str, None] = {}
 
     @property
@@ -96,10 +97,11 @@ class Investigations:
 
     def turn(self, now_s: float, jobs: Sequence[Job]) -> Found:
         """Begin to watch a job if one is due, or give what was seen of the last."""
-        self._count(jobs)
+        self._count(now_s, jobs)
         if self.watching is None:
-            job = next((job for job in jobs if self._is_due(job.cgroup_id, now_s)), None)
-            if job is not None:
+            due = [job for job in jobs if self._is_due(job, now_s)]
+            if due:
+                job = min(due, key=lambda job: self._next_s.get(job.cgroup_id, 0.0))
                 self._next_s[job.cgroup_id] = now_s + EVERY_S
                 self._cpu_s[job.cgroup_id][:] = 0.0
                 self.watching = self._thread.submit(self._watch, job.processes)
@@ -121,7 +123,7 @@ class Investigations:
             try:
                 if source.start(processes):
                     self._wait(source)
-                    accesses = source.collect()
+                    accesses = {} if self._stopping.is_set() else source.collect()  # which may take seconds
                     cost_s += source.cost_s
                     if accesses or self._stopping.is_set():
                         return Found(accesses, cost_s)
@@ -144,10 +146,13 @@ class Investigations:
             if self._stopping.wait(min(left_s, 1.0)):
                 return
 
-    def _count(self, jobs: Sequence[Job]) -> None:
+    def _count(self, now_s: float, jobs: Sequence[Job]) -> None:
         nothing = np.zeros(len(self._topology.nodes))
+        kept_share = 0.5 ** ((now_s - self._counted_s) / EVERY_S)
+        self._counted_s = now_s
         self._cpu_s = {
-            job.cgroup_id: self._cpu_s.get(job.cgroup_id, nothing) + self._job_cpu_s(job) for job in jobs
+            job.cgroup_id: self._cpu_s.get(job.cgroup_id, nothing) * kept_share + self._job_cpu_s(job)
+            for job in jobs
         }
         self._next_s = {job: next_s for job, next_s in self._next_s.items() if job in self._cpu_s}
 
@@ -158,12 +163,16 @@ class Investigations:
         cpu, cpu_s = np.concatenate([each.cpu for each in ran]), np.concatenate([each.cpu_s for each in ran])
         return self._topology.cpu_s_by_node(cpu, cpu_s)
 
-    def _is_due(self, job: int, now_s: float) -> bool:
-        """Say whether a job runs on several nodes, and was not watched for long enough."""
-        cpu_s = self._cpu_s[job]
+    def _is_due(self, job: Job, now_s: float) -> bool:
+        """Say whether a job runs on several nodes, and was not watched for long enough.
+
+        Not in a look that tells of no threads, as most do where there is much to look at: by threads it is sampled.
+        """
+        cpu_s = self._cpu_s[job.cgroup_id]
         used_s = cpu_s.sum()
         on_several = used_s >= LEAST_CPU_S and used_s - cpu_s.max() > ELSEWHERE_SHARE * used_s
-        return bool(on_several and now_s >= self._next_s.get(job, 0.0))
+        told = any(len(process.threads.tid) for process in job.processes)
+        return bool(on_several and told and now_s >= self._next_s.get(job.cgroup_id, 0.0))
 
 
 def _mostly_shared(processes: Sequence[Process]) -> bool:

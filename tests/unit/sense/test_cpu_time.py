@@ -76,6 +76,17 @@ def test_a_process_that_is_not_kept_is_forgotten(fake):
     assert looked(cpu_time, fake, t100=(0, 90)) == {}
 
 
+def test_a_process_that_is_to_be_forgotten_is_seen_for_the_first_time_again(fake):
+    cpu_time = CpuTime(fake.root)
+    looked(cpu_time, fake, t100=(0, 50))
+
+    cpu_time.forget(KEY)
+    cpu_time.forget(KEY)
+
+    assert looked(cpu_time, fake, t100=(0, 90)) == {}
+    assert looked(cpu_time, fake, t100=(0, 95)) == {100: (0, 5)}
+
+
 def test_a_process_whose_sum_stands_still_did_not_run(fake):
     cpu_time = CpuTime(fake.root)
     first = cpu_time.ran(KEY, 120)

@@ -168,6 +168,21 @@ def test_a_process_that_becomes_another_users_is_left_alone_from_the_next_look_o
     assert seen(eyes.look()) == [100]
 
 
+def test_what_a_process_used_while_it_was_another_users_is_never_told(fake, users_job):
+    users_job(su=([1000] * 4, 1000))
+    status = fake.root / "proc/100/status"
+    covered, eyes = status.read_text(), sensor_of(fake, rules=LABELLED_BY_1000)
+    assert seen(eyes.look()) == [100]
+
+    used_s = []
+    for ticks, text in ((90_000, None), (90_000, covered), (90_100, covered)):
+        fake.process(100, ticks={100: (0, ticks)}, comm="su")
+        status.write_text(text or status.read_text())
+        used_s += [each.threads.cpu_s.sum() for each in only_job(eyes.look()).processes]
+
+    assert used_s == [0.0, 100 / os.sysconf("SC_CLK_TCK")]
+
+
 def test_roots_label_covers_every_process(fake):
     fake.process(100)
     status = fake.root / "proc/100/status"
@@ -458,6 +473,19 @@ def test_who_left_a_job_is_forgotten_at_the_next_glance(fake):
     (group / "cgroup.procs").write_text("101\n")
 
     assert seen(eyes.look()) == [101]
+
+
+def test_a_process_that_goes_to_another_job_in_its_sleep_is_read_as_if_it_were_new(fake):
+    fake.process(100)
+    groups = fake.job("one", pids=[100]), fake.job("two")
+    eyes = sensor_of(fake)
+    eyes.look()
+
+    for group, pids in zip(groups, ("", "100\n"), strict=True):
+        (group / "cgroup.procs").write_text(pids)
+    told = {job.path: [each.cpu_age_s for each in job.processes] for job in eyes.look().jobs}
+
+    assert told == {"/one": [], "/two": [0.0]}
 
 
 def test_a_line_that_is_as_before_is_not_parsed_again(fake, monkeypatch):

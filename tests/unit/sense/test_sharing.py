@@ -133,6 +133,35 @@ def test_what_a_stranger_came_to_map_is_no_longer_shared_once_it_is_read_again(t
     assert not one.placement.regions.backing.any()
 
 
+def test_each_of_many_processes_is_told_what_it_shares_and_with_whom(tmp_path):
+    """Pairs share a file; every third process has memory of a fork besides, and the fifth nothing."""
+    members = [
+        member(
+            pid,
+            *([vma(ARRAY, start=0x7D0000000000, mapmax=3)] if pid % 3 == 0 else []),
+            *(
+                [vma(f"r--s 00100000 fe:00 {pid // 2 + 7}", start=0x7E0000000000 + (pid << 30))]
+                if pid != 5
+                else []
+            ),
+            vma(ARRAY, mapmax=1),
+        )
+        for pid in range(9)
+    ]
+
+    backing = told(tmp_path, *members)
+
+    files = [each[-2] for each in backing if len(each) > 1]
+    (fork,) = {each[0] for each in backing if len(each) == 3}
+    assert [each[-1] for each in backing] == [0] * 9
+    assert files[0] == files[1] > 0
+    assert files[2] == files[3] > 0
+    assert files[4:5] == [0]
+    assert files[5] == files[6] > 0
+    assert files[7] == 0
+    assert len({0, fork, files[0], files[2], files[5]}) == 5
+
+
 def test_a_process_that_nobody_has_read_yet_shares_nothing(tmp_path):
     unread = Known(ProcessKey(2, 7), seen(2, 0), 1, 0.0)
 

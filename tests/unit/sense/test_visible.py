@@ -55,6 +55,14 @@ def test_labels_need_cgroup_v2(tmp_path, kind, seen):
     assert ("/cg" in finding.source) is (seen is Seen.YES)
 
 
+def test_a_mount_whose_name_is_not_utf_8_hides_no_other(tmp_path):
+    host = on(tmp_path, mounted("rw,hidepid=2"), capabilities=())
+    mountinfo = tmp_path / "proc/self/mountinfo"
+    mountinfo.write_bytes(b"3 1 0:3 / /home/\xff rw - fuse x rw\n" + mountinfo.read_bytes())
+
+    assert (visible.labels(host).seen, visible.cpu_residency(host).seen) == (Seen.YES, Seen.LIMITED)
+
+
 @pytest.mark.parametrize(
     ("kind", "controllers", "source"),
     [

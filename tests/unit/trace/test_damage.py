@@ -4,12 +4,15 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numad_py.model import Accesses, AccessSource, ThreadGroup
 from numad_py.trace import Gap, Header, Passed, TraceError, Writer, read
 from numad_py.trace.wire import Kind
 from tests.builders import TWO_NODES, move, process, regions, snapshot, tick
@@ -129,6 +132,31 @@ def test_a_line_that_cannot_be_is_told(path, edit, what):
     change(path, 5, edit)
 
     with pytest.raises(TraceError, match=f"line 5: .*({what})"):
+        times(path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "what"),
+    [
+        (
+            lambda told: told["groups"][0].update(node=99),
+            "threads that ran on node 99, which the machine does",
+        ),
+        (lambda told: told["groups"].clear(), "counts of 1 groups where 0 belong"),
+    ],
+)
+def test_accesses_that_do_not_fit_are_told(tmp_path, edit, what):
+    groups = (ThreadGroup(1, np.array([1000]), np.array([0.0, 0.5])),)
+    start = np.array([4096], np.uint64)
+    seen = Accesses(AccessSource.PEBS, groups, start, start * 2, np.array([[3]]), None, 10.0)
+    path = tmp_path / "trace.jsonl"
+    with Writer(path, HEADER) as writer:
+        writer.write(tick(snapshot(0.0, processes=[replace(process(), accesses=seen)])))
+    assert times(path) == [0.0]
+
+    change(path, 2, lambda line: edit(process_of(line)["accesses"]))
+
+    with pytest.raises(TraceError, match=f"line 2: .*({what})"):
         times(path)
 
 

@@ -3,6 +3,7 @@
 """What an earlier version recorded is read for ever; of a later minor version what is new is passed over, and told once."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,15 @@ def test_no_header_can_have_a_column_that_is_known_passed_over(tmp_path):
 
     assert read(path)[0].ignored == ()
     assert shape(path) == shape(RECORDED / "v0.0.jsonl.zst")
+
+
+@pytest.mark.parametrize("digits", [30, 309, 400, 5000])
+def test_a_number_beyond_all_floats_is_damage_beside_new_columns_too(tmp_path, digits):
+    path = later(tmp_path / "later.jsonl", heated)
+    path.write_text(re.sub(r'"time_s": [0-9.]+', f'"time_s": {"9" * digits}', path.read_text(), count=1))
+
+    with pytest.raises(TraceError, match="line 2: "):
+        shape(path)
 
 
 def test_a_ring_tells_what_is_new_in_any_of_its_segments(tmp_path):

@@ -100,6 +100,36 @@ def test_jobs_take_turns(investigate):
     assert watcher.watched == [[100], [102]]
 
 
+def test_who_waits_longest_is_next_and_none_is_left_out(investigate):
+    """However many there are: the first are due again before the last were watched."""
+    watcher, many = Watcher(), [ON_BOTH] * 80
+
+    found(investigate(watcher), range(0, 80 * 10, 10), *many)
+
+    assert sorted(watcher.watched) == [[pid] for pid in range(100, 180)]
+
+
+def test_a_job_is_not_watched_in_a_look_that_does_not_tell_its_threads(investigate):
+    watching = investigate(watcher := Watcher())
+    found(watching, [0], ON_BOTH)
+
+    found(watching, [EVERY_S / 2, EVERY_S - 1], ON_BOTH)
+    found(watching, [EVERY_S, EVERY_S + 1], {})
+    assert len(watcher.watched) == 1
+    found(watching, [EVERY_S + 2], ON_BOTH)
+
+    assert len(watcher.watched) == 2
+
+
+def test_a_job_that_ran_on_one_node_for_weeks_is_watched_soon_after_it_runs_on_two(investigate):
+    watching, two_weeks_s = investigate(watcher := Watcher()), 14 * 24 * 3600
+    found(watching, range(0, two_weeks_s, 60), {0: 60.0})
+
+    found(watching, range(two_weeks_s, two_weeks_s + int(EVERY_S), 60), {0: 30.0, 1: 30.0})
+
+    assert watcher.watched == [[100]]
+
+
 def test_the_first_source_that_can_does_it_and_the_others_say_why_not(investigate):
     unable, able = Watcher(can=False, why=["no such thing here"]), Watcher()
     watching = investigate(unable, able)
@@ -131,6 +161,17 @@ def test_who_is_told_to_stop_asks_no_further_source(investigate):
     watching.stop()
 
     assert (len(blind.watched), able.watched) == (1, [])
+
+
+def test_who_is_told_to_stop_does_not_wait_for_what_was_seen(investigate):
+    collected, watcher = [], Watcher()
+    watcher.collect = lambda: collected.append(True) or {}
+    watching = investigate(watcher, watch_s=60.0)
+    watching.turn(0.0, jobs(ON_BOTH))
+
+    watching.stop()
+
+    assert (len(watcher.watched), collected, watcher.stops) == (1, [], 1)
 
 
 def test_where_no_source_sees_anything_it_is_paid_for_all_the_same(investigate):
