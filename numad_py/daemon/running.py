@@ -168,6 +168,7 @@ class Daemon:
     def _reload(self) -> None:
         old, new = self.service.config, self._next
         self.manager.reloading()
+        self.service.restore_affinities()  # as at a restart: the policies that come know of none
         self.service = Service(new, after=self.service)
         gc.collect()  # the one before is rings of references, in which all lives on that it saw
         self.manager.lengthen(new.period_s)

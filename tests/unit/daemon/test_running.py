@@ -284,6 +284,20 @@ def test_a_start_after_a_kill_restores_affinities_and_says_so(daemon, tmp_path, 
     assert job.masks() == [CPUS]
 
 
+def test_a_reload_restores_affinities_before_it_goes_on(tmp_path, new_job):  # noqa: F811
+    job = new_job()
+    daemon = Daemon(lambda: Config(period_s=0.1), tmp_path, dry_run=False)
+
+    with capture_logs() as log, closing(daemon.ticks()) as ticks:
+        next(ticks)
+        narrow(daemon.service.affinities, job, job.start())
+        daemon.reload()
+        next(ticks)
+
+    said = [line["event"] for line in log if line["event"] in ("affinities restored", "reloaded")]
+    assert (said, job.masks()) == (["affinities restored", "reloaded"], [CPUS])
+
+
 def test_a_rehearsal_leaves_the_affinities_of_the_daemon_that_runs(daemon, tmp_path, new_job):  # noqa: F811
     job, folder = new_job(), tmp_path / "state"
     folder.mkdir()
