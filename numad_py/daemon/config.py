@@ -106,6 +106,13 @@ def read(path: Path | None, command_line: Mapping[str, Any]) -> Origins:
 
     Without a path the packaged one is read, if it is there. Raises ProfileError.
     """
+    try:
+        return _read(path, command_line)
+    except OSError as error:  # of a folder on the way, which may not be searched
+        raise ProfileError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+
+def _read(path: Path | None, command_line: Mapping[str, Any]) -> Origins:
     words: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for source in _files(path):
@@ -158,9 +165,20 @@ def _refuse_what_is_not_among_profiles(origins: Origins) -> None:
 
 def _files(path: Path | None) -> list[Path]:
     main = path or DEFAULT_PATH
-    if path is None and not main.exists():
+    if path is None and not _is_there(main):
         return []
-    return [main, *sorted((main.parent / "conf.d").glob("*.yaml"))]
+    conf_d = main.parent / "conf.d"
+    beside = conf_d.iterdir() if _is_there(conf_d) else ()
+    return [main, *sorted(each for each in beside if each.suffix == ".yaml")]
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether it is there; where that cannot be told, Path.exists() may say no."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _yaml(value: object) -> str:

@@ -196,9 +196,9 @@ class Control(VarlinkInterface, name=INTERFACE):
         labels = self._office.labels
         try:
             if profile is None:
-                labels.unsay(cgroup_id)
-            else:
-                labels.say(KeptLabel(path, cgroup_id, self._uid, profile))
+                labels.unsay(cgroup_id, self._uid)
+            elif not labels.say(KeptLabel(path, cgroup_id, self._uid, profile)):
+                return
         except TooMany as error:
             raise NotPermitted(why=str(error)) from None
         except OSError as error:

@@ -48,7 +48,22 @@ class Health:
         self._root = root
         self._now = now
         self._alarms = alarms.read(root)
-        self._record = self._begin()
+        self._record = Record(self._boot_id())
+
+    def begin(self) -> None:
+        """Begin, once signals are heard: an end by one before would be taken for a crash."""
+        boot_id = self._boot_id()
+        record, now_s = state.load(self._path, Record) or Record(boot_id), self._now()
+        if record.boot_id != boot_id:  # a machine that went down is no crash of ours
+            record = Record(boot_id, tripped=record.tripped)
+        crashed = (now_s,) if record.running else ()
+        crashes_s = tuple(at_s for at_s in record.crashes_s if now_s - at_s < WITHIN_S) + crashed
+        self._record = replace(record, crashes_s=crashes_s, running=True)
+        if len(crashes_s) >= CRASHES:
+            self._trip(f"{len(crashes_s)} crashes within {WITHIN_S / 60:g} minutes")
+        elif record.tripped:
+            self._gate.close(WHO, record.tripped)
+        self._keep(self._record)
 
     def turn(self) -> None:
         """Look whether the kernel warned or oopsed since the start, or since told to resume."""
@@ -68,20 +83,8 @@ class Health:
         """End in order."""
         self._keep(replace(self._record, running=False))
 
-    def _begin(self) -> Record:
-        boot_id = (self._root / "proc/sys/kernel/random/boot_id").read_text().strip()
-        record, now_s = state.load(self._path, Record) or Record(boot_id), self._now()
-        if record.boot_id != boot_id:  # a machine that went down is no crash of ours
-            record = Record(boot_id, tripped=record.tripped)
-        crashed = (now_s,) if record.running else ()
-        crashes_s = tuple(at_s for at_s in record.crashes_s if now_s - at_s < WITHIN_S) + crashed
-        self._record = replace(record, crashes_s=crashes_s, running=True)
-        if len(crashes_s) >= CRASHES:
-            self._trip(f"{len(crashes_s)} crashes within {WITHIN_S / 60:g} minutes")
-        elif record.tripped:
-            self._gate.close(WHO, record.tripped)
-        self._keep(self._record)
-        return self._record
+    def _boot_id(self) -> str:
+        return (self._root / "proc/sys/kernel/random/boot_id").read_text().strip()
 
     def _trip(self, why: str) -> None:
         if not self._record.tripped:

@@ -20,6 +20,13 @@ REPEAT_S = 60.0
 THREE_DIGITS = 1000
 MOST_ALIKE = 100  # of one kind in that time: whoever makes cgroups without end must not fill the journal
 _FIGURES = {"mb", "failed"}  # which differ from look to look where nothing is new
+# Others may call figures anything. These are arguments of structlog, or rendered in its own way; and of journal.send().
+_NO_FIGURES = {
+    *("self", "method_name", "level", "event", "timestamp", "logger", "logger_name"),
+    *("exc_info", "exception", "stack"),
+    *("message", "message_id", "code_file", "code_line", "code_func", "syslog_identifier", "priority"),
+    "object_pid",  # journald takes root's word for whose line it is
+}
 
 
 def configure(stream: TextIO | None = None, *, foreground: bool, level: int = logging.INFO) -> None:
@@ -215,8 +222,9 @@ def _ms(time_s: float) -> float:
 
 
 def _with_figures(words: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str, Any]:
-    """Add figures behind the words, rounded for people; those that a policy names as a word is named are left out."""
-    return {**words, **{name: rounded(value) for name, value in figures.items() if name not in words}}
+    """Add figures behind the words, rounded for people; those that are named as anything else is are left out."""
+    taken = _NO_FIGURES | words.keys()
+    return {**words, **{name: rounded(value) for name, value in figures.items() if name not in taken}}
 
 
 def rounded(figure: float) -> float:

@@ -3,9 +3,11 @@
 """Listen for jobs that say how far they came: datagrams from anybody, each a number.
 
 Problem: every process of the machine may send, as fast as it can, and nobody may wait for us or wear us down.
-Primitive: the kernel says who sent (SCM_CREDENTIALS) and keeps no more than a few datagrams, so that who sends too
-many loses some; progress adds up, so that a lost one changes nothing but when it is heard.
-Application: a thread of its own takes one after the other, and rests after each.
+Primitive: the kernel says who sent (SCM_CREDENTIALS) and keeps no more than a few datagrams, of all senders together;
+progress adds up, so that a lost one changes nothing but when it is heard.
+Application: a thread of its own takes one after the other, and rests after each. So who floods us costs no more than
+that, but keeps most words of others from coming through, which try again. To take more in a round does not help: room
+is filled as fast as it is made, whatever is made for 5 % of a core.
 """
 
 import select

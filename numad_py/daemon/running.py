@@ -168,6 +168,7 @@ class Daemon:
     def _reload(self) -> None:
         old, new = self.service.config, self._next
         self.manager.reloading()
+        self.service.restore_affinities()  # as at a restart: the policies that come know of none
         self.service = Service(new, after=self.service)
         gc.collect()  # the one before is rings of references, in which all lives on that it saw
         self.manager.lengthen(new.period_s)
@@ -189,9 +190,10 @@ def run(read: Callable[[], Config], *, dry_run: bool, once: bool) -> None:
             opened.enter_context(control_socket.alone(runtime))
         folder = Path(opened.enter_context(TemporaryDirectory())) if dry_run else state.folder()
         daemon = Daemon(read, folder, dry_run=dry_run)
-        opened.callback(daemon.end)
-        housekeeping.keep(daemon.service.topology)
         opened.enter_context(heard_signals(daemon.service.clock, daemon.reload))
+        opened.callback(daemon.end)  # while signals are still heard: a second one must not end it
+        daemon.health.begin()
+        housekeeping.keep(daemon.service.topology)
         sinks: list[Sink] = [opened.enter_context(recording(daemon.service))]
         if not dry_run:
             opened.enter_context(control.served(daemon.office(), runtime))

@@ -88,6 +88,8 @@ class Service:
         self.affinities: AffinityJournal | None = after.affinities if after else affinities
         self.log: TickLog = after.log if after else TickLog()
         self._close_the_gate()
+        # Once: where nodes or CPUs come or go later, the file may be gone, or no longer whole.
+        self._machine = machines.read(Path(config.machine)) if config.machine else None
         rules = replace(config.rules, said=after.jobs.rules.said) if after else config.rules
         reported = after.jobs.reported if after else None
         self.jobs: Jobs = Jobs(mount, replace(rules, profiles=None) if policy else rules, reported)
@@ -133,7 +135,7 @@ class Service:
             core_share=costs.budget_core_share,
             investigate=costs.investigate,
             damon_state=state,
-            machine=machines.read(Path(self.config.machine)) if self.config.machine else None,
+            machine=self._machine,
             root=self._root,
         )
 

@@ -12,6 +12,7 @@ from typing import Final, SupportsFloat
 DEFAULT: Final = "/run/numad-py/progress"
 REST_S: Final = 0.5  # between two reports: the daemon looks less often than most jobs make steps
 STEP_REST_S: Final = 0.25  # between two ends of steps, each of which it may wait for
+AGAIN_S: Final = 0.01  # where somebody floods the daemon, after which the next word tries again
 
 _next_s = 0.0
 _steps = 0
@@ -55,5 +56,11 @@ def _is_time(rest_s: float) -> bool:
 
 
 def _send(word: str) -> None:
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:  # nobody listens
-        said.sendto(word.encode(), socket.MSG_DONTWAIT, os.environ.get("NUMAD_PROGRESS", DEFAULT))
+    global _next_s  # noqa: PLW0603 - as above
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
+            said.sendto(word.encode(), socket.MSG_DONTWAIT, os.environ.get("NUMAD_PROGRESS", DEFAULT))
+    except BlockingIOError:
+        _next_s = time.monotonic() + AGAIN_S
+    except OSError:  # nobody listens
+        return

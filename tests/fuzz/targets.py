@@ -8,18 +8,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from numad_py import policies, profile
 from numad_py.act.affinity_journal import Affinities
 from numad_py.daemon import control, control_socket, said_labels, state
 from numad_py.daemon.config import Config
 from numad_py.daemon.health import Record
+from numad_py.daemon.log import TickLog
 from numad_py.daemon.others.answer import Refused, decoded, plan_of
 from numad_py.guard import Guard, Limits
 from numad_py.machines import MachineFile
-from numad_py.model import Plan
+from numad_py.model import Ending, Outcome, Plan, Tick
 from numad_py.roles import Policy
 from numad_py.trace import TraceError, read
-from tests.builders import process, regions, snapshot
+from tests.builders import MIB, process, regions, snapshot
 from tests.unit.daemon.test_control import USER, Machine
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -73,11 +76,15 @@ class Targets:
                 profile.from_mapping(kind, profile.load_yaml(path), str(path))
 
     def answer(self, data):
-        """Read it as what a policy of others answers: a plan that the guard takes, or refused."""
+        """Read it as what a policy of others answers: a plan that the guard takes and the log tells, or refused."""
         for line in data.split(b"\n"):
             with suppress(Refused):
                 plan = plan_of(decoded(line), SEEN)
                 Guard(_Wishing(plan), Limits()).decide(SEEN)
+                done = Outcome(Ending.DONE, MIB, moved_threads=1)
+                tick = Tick(SEEN, plan, (done,) * len(plan.moves), (done,) * len(plan.task_moves))
+                with capture_logs():
+                    TickLog().tick(tick)
 
     def state(self, data):
         """Read it as what an earlier daemon kept: a value of that kind, or put aside."""

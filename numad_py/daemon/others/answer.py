@@ -97,6 +97,7 @@ def check(plan: Plan, snapshot: Snapshot) -> None:
     """Raise Refused for wishes that make no sense of this snapshot; what of the others is granted is the guard's."""
     for move in plan.moves:
         process = _known(move.process, snapshot)
+        _check_reason(move)
         _check_nodes(move.sources, snapshot)
         _check_nodes(move.targets, snapshot)
         if not move.targets or move.limit_bytes < 0:
@@ -104,6 +105,7 @@ def check(plan: Plan, snapshot: Snapshot) -> None:
         _check_ranges(move, process)
     for task_move in plan.task_moves:
         _known(task_move.process, snapshot)
+        _check_reason(task_move)
         _check_nodes(task_move.nodes, snapshot)
 
 
@@ -144,6 +146,11 @@ def _known(key: Key | ProcessKey, snapshot: Snapshot) -> Process:
     if row is None:
         raise Refused(f"process [{key.pid}, {key.start_ticks}] is none of those that it was shown")
     return snapshot.processes[row]
+
+
+def _check_reason(move: MovePages | MoveTasks) -> None:
+    if move.reason is Reason.TAKEN_BACK:  # which no back-off, cooldown or trial holds back
+        raise Refused(f"process {move.process.pid}: the reason {move.reason} is the guard's own")
 
 
 def _check_nodes(nodes: Sequence[int], snapshot: Snapshot) -> None:

@@ -178,6 +178,32 @@ def test_a_profile_that_is_wrong_in_itself_is_told_before_anything_starts(writte
     assert sentence == f"{tmp_path}/mine.yaml: guard: cooldown_s: found -1; must not be negative"
 
 
+LONG = "x" * 300  # a name that no folder can have: root, too, cannot look behind it
+
+
+def test_a_way_to_the_packaged_file_that_cannot_be_gone_is_told_and_not_taken_for_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / LONG / "numad.yaml")
+
+    assert refusal(None) == f"{tmp_path}/{LONG}/numad.yaml: cannot be read: File name too long"
+
+
+def test_a_conf_d_that_cannot_be_read_is_told_and_not_left_out(tmp_path):
+    (tmp_path / "numad.yaml").touch()
+    (tmp_path / "conf.d").symlink_to("conf.d")
+
+    assert refusal(tmp_path / "numad.yaml").startswith(f"{tmp_path}/conf.d: cannot be read: Too many levels")
+
+
+def test_a_place_of_profiles_that_cannot_be_looked_into_is_told(written, monkeypatch, tmp_path):
+    (tmp_path / "mine.yaml").write_text("policy: hold\n")
+    monkeypatch.setattr(config.profiles, "PLACES", (tmp_path / LONG, tmp_path))
+    monkeypatch.setattr(config.profiles, "names", lambda: ("mine",))
+
+    sentence = refusal(written("profiles: [mine]\n"))
+
+    assert sentence == f"{tmp_path}/{LONG}/mine.yaml: cannot be read: File name too long"
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path):
     assert (
         refusal(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: cannot be read: No such file or directory"

@@ -489,6 +489,27 @@ def test_a_label_that_cannot_be_kept_is_not_taken(tmp_path):
     assert machine.relabelled == []
 
 
+def test_a_label_that_is_said_again_is_told_and_looked_at_once(machine):
+    (machine.fake.mount / "a").mkdir()
+
+    with capture_logs() as log:
+        for _ in range(3):
+            machine.asked_by(ROOT).SetLabel(cgroup="/a", profile="hold")
+
+    assert [line["event"] for line in log] == ["labelled"]
+    assert machine.relabelled == [True]
+
+
+@needs_root
+def test_one_user_changes_labels_no_faster_than_so_many_a_minute(machine, monkeypatch):
+    monkeypatch.setattr(said_labels, "PER_MINUTE", 1)
+    machine.job("a", 100, USER)
+    machine.asked_by(USER).SetLabel(cgroup="/a", profile="hold")
+    machine.relabelled.clear()
+
+    assert "try again in 60 s" in refused(machine, USER, profile=None)
+
+
 @needs_root
 def test_one_user_labels_no_more_than_so_many(machine, monkeypatch):
     monkeypatch.setattr(said_labels, "PER_USER", 1)

@@ -38,7 +38,9 @@ class Machine:
     def start(self, after_s=1.0):
         self.now_s += after_s
         self.gate = Gate()
-        return Health(self.root / "state", self.gate, self.root, lambda: self.now_s)
+        health = Health(self.root / "state", self.gate, self.root, lambda: self.now_s)
+        health.begin()
+        return health
 
 
 def test_two_crashes_are_borne_and_the_third_makes_it_observe(machine):

@@ -6,11 +6,13 @@ import errno
 import io
 import logging
 from dataclasses import replace
+from inspect import signature
 
 import pytest
 import structlog
+from structlog._native import BoundLoggerFilteringAtDebug
 
-from numad_py.daemon import log
+from numad_py.daemon import journald, log
 from numad_py.daemon.log import MOST_ALIKE, TickLog
 from numad_py.model import (
     Ending,
@@ -80,6 +82,47 @@ def test_no_figure_stands_for_a_word_of_the_line(stream):
 
     (line,) = told(stream)
     assert line.count("pid=") == line.count("pid=1000 ") == 1
+
+
+def called(*functions):
+    """Give the names of their arguments, as a policy of others may call a figure."""
+    return {name.lower() for function in functions for name in signature(function).parameters}
+
+
+SPECIAL = called(
+    *(getattr(BoundLoggerFilteringAtDebug, level) for level in ("debug", "info", "warning", "log")),
+    BoundLoggerFilteringAtDebug._proxy_to_logger,  # noqa: SLF001 - its arguments are what collides
+    TickLog.surprise,
+    journald.journal.send,
+    journald.Logger.msg,
+    journald.fields,
+) | {"timestamp", "logger", "logger_name", "exc_info", "exception", "stack", "priority", "syslog_identifier"}
+
+
+@pytest.mark.parametrize("name", sorted(SPECIAL))
+@pytest.mark.parametrize("output", ["journal", "terminal", "journald"])
+@pytest.mark.parametrize(
+    "outcome", [Outcome(Ending.DONE, MIB, moved_threads=1), Outcome(Ending.DRY_RUN), Outcome(Ending.STUCK)]
+)
+def test_no_name_of_a_figure_ends_the_daemon_or_changes_what_the_line_says(
+    stream, monkeypatch, output, name, outcome
+):
+    sent = []
+    monkeypatch.setattr(journald.journal, "sendv", lambda *fields: sent.append(fields))
+    monkeypatch.setattr(journald, "is_behind", lambda _stream: output == "journald")
+    log.configure(stream, foreground=output == "terminal")
+    figures = {name: 1.0, "looks": 2.0}
+    moves = [replace(move(JOB), figures=figures)]
+    task_moves = [MoveTasks(JOB.key, (0, 1), Reason.TASKS_FOLLOW_MEMORY, figures)]
+
+    TickLog().tick(
+        tick(processes=[JOB], moves=moves, outcomes=[outcome], task_moves=task_moves, task_outcomes=[outcome])
+    )
+
+    lines = told(stream) or [fields[0] for fields in sent]
+    fields = [[field.partition("=")[0] for field in each] for each in sent]
+    assert ["looks" in line for line in lines] == [True, True]
+    assert [each for each in fields if len(set(each)) < len(each)] == []
 
 
 def test_what_is_held_back_is_told_with_its_figures_and_these_do_not_make_it_new(stream):

@@ -23,6 +23,7 @@ from numad_py.daemon import kept
 from numad_py.daemon.config import Config
 from numad_py.daemon.recording import written
 from numad_py.daemon.running import Daemon, kernel_balances, run
+from numad_py.daemon.service import Service
 from numad_py.kernel import cgroup, node_sysfs
 from numad_py.model import Decision, Explanation
 from tests.builders import TWO_NODES, snapshot, topology
@@ -283,6 +284,20 @@ def test_a_start_after_a_kill_restores_affinities_and_says_so(daemon, tmp_path, 
     assert job.masks() == [CPUS]
 
 
+def test_a_reload_restores_affinities_before_it_goes_on(tmp_path, new_job):  # noqa: F811
+    job = new_job()
+    daemon = Daemon(lambda: Config(period_s=0.1), tmp_path, dry_run=False)
+
+    with capture_logs() as log, closing(daemon.ticks()) as ticks:
+        next(ticks)
+        narrow(daemon.service.affinities, job, job.start())
+        daemon.reload()
+        next(ticks)
+
+    said = [line["event"] for line in log if line["event"] in ("affinities restored", "reloaded")]
+    assert (said, job.masks()) == (["affinities restored", "reloaded"], [CPUS])
+
+
 def test_a_rehearsal_leaves_the_affinities_of_the_daemon_that_runs(daemon, tmp_path, new_job):  # noqa: F811
     job, folder = new_job(), tmp_path / "state"
     folder.mkdir()
@@ -308,6 +323,32 @@ def test_an_error_of_its_own_leaves_no_affinity_changed(monkeypatch, tmp_path, n
         run(Config, dry_run=False, once=False)
 
     assert job.masks() == [CPUS]
+
+
+def test_a_second_signal_leaves_no_affinity_changed(monkeypatch, tmp_path, new_job):  # noqa: F811
+    job, restore = new_job(), Service.restore_affinities
+
+    def interrupted(service):
+        os.kill(os.getpid(), signal.SIGINT)
+        return restore(service)
+
+    def end(daemon):
+        narrow(daemon.service.affinities, job, job.start())
+        monkeypatch.setattr(Service, "restore_affinities", interrupted)
+        return iter(())
+
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(Daemon, "ticks", end)
+    run(Config, dry_run=False, once=False)
+
+    assert job.masks() == [CPUS]
+
+
+def test_what_ends_before_it_hears_signals_is_no_crash(tmp_path):
+    Daemon(Config, tmp_path, dry_run=False)
+
+    assert not (tmp_path / "health.json").exists()
 
 
 def test_the_manager_is_told_that_it_is_ready_alive_reloading_and_at_its_end(daemon, tmp_path):

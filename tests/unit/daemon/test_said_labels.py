@@ -23,10 +23,11 @@ class Host:
 
     def boot(self, boot_id):
         (self.root / "proc/sys/kernel/random/boot_id").write_text(f"{boot_id}\n")
+        self.now_s = 100.0
 
     def start(self):
         """Start a daemon, or another after it."""
-        return SaidLabels(self.state, self.mount, self.root)
+        return SaidLabels(self.state, self.mount, self.root, lambda: self.now_s)
 
     def label(self, name, profile="hold", uid=USER):
         """Make a cgroup, and give a label of it."""
@@ -61,7 +62,7 @@ def test_what_was_taken_back_does_not_return(host):
     said.say(label)
     said.say(other)
 
-    said.unsay(label.cgroup_id)
+    said.unsay(label.cgroup_id, USER)
 
     assert list(said.by_cgroup) == list(host.start().by_cgroup) == [other.cgroup_id]
 
@@ -104,6 +105,36 @@ def test_no_user_fills_the_disk_but_root_may_label_any_number(host, monkeypatch)
     for name in ("d", "e", "f"):
         said.say(host.label(name, uid=0))
     assert len(said.by_cgroup) == 6
+
+
+def test_what_is_said_already_is_not_written_again(host):
+    said = host.start()
+    first = said.say(host.label("a"))
+    (host.state / "labels.json").unlink()
+
+    again = said.say(host.label("a"))
+
+    assert (first, again, list(host.state.iterdir())) == (True, False, [])
+
+
+def test_no_user_changes_labels_faster_than_so_many_a_minute_and_others_and_root_go_on(host, monkeypatch):
+    monkeypatch.setattr(said_labels, "PER_MINUTE", 3)
+    said, label = host.start(), host.label("a")
+    said.say(label)
+    said.unsay(label.cgroup_id, USER)
+    said.say(label)
+    host.now_s += 22.5
+
+    for change in (lambda: said.unsay(label.cgroup_id, USER), lambda: said.say(host.label("b"))):
+        with pytest.raises(TooMany, match="you have changed 3 labels within a minute: try again in 38 s"):
+            change()
+
+    said.say(host.label("b", uid=USER + 1))
+    for profile in ("hold", "default", "hold", "default"):
+        said.say(host.label("c", profile, uid=0))
+    host.now_s += 37.5
+    assert said.say(host.label("d"))
+    assert [each.path for each in said.all] == ["/a", "/b", "/c", "/d"]
 
 
 def test_a_file_that_cannot_be_read_is_put_aside(host):

@@ -3,7 +3,9 @@
 """The service wires sensor, profiles and actuator for one machine, and tells of labels that do not count."""
 
 import io
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import structlog
@@ -22,6 +24,7 @@ from tests.fake_root import FakeRoot
 from tests.unit.daemon.others.programs import listening, wishing
 
 QUICK = Config(period_s=0.1)
+MEASURED = Path(__file__).parents[3] / "sim/machines/cxl-beside-two-sockets.yaml"
 
 
 @pytest.fixture
@@ -232,6 +235,20 @@ def test_the_header_of_a_trace_describes_the_machine(fake):
     assert header.boot_id == "0d5f8b7e-0000-4000-8000-000000000000"
     assert header.topology.node_ids == (0, 1)
     assert header.clock == "CLOCK_MONOTONIC"
+
+
+def test_a_node_comes_on_line_though_the_machine_file_is_gone(fake, tmp_path):
+    measured = shutil.copy(MEASURED, tmp_path / "machine.yaml")
+    running = Service(replace(QUICK, machine=str(measured)), root=fake.root)
+    ticks = running.ticks()
+    next(ticks)
+
+    measured.unlink()
+    fake.node(2, nodes=3)
+    grown = next(ticks)
+    ticks.close()
+
+    assert len(grown.snapshot.topology.nodes) == 3
 
 
 def test_the_run_goes_on_where_a_node_comes_on_line(fake, stream):

@@ -5,6 +5,7 @@
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -75,6 +76,26 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now_s=100.0, monotonic=lambda: clock.now_s)
     monkeypatch.setattr("numad_py.runtime.reporting.time", clock)
     return clock
+
+
+def until_it_would_wait(do):
+    with suppress(BlockingIOError):
+        while True:
+            do()
+
+
+def test_a_word_that_the_full_queue_of_the_daemon_does_not_take_is_soon_followed_by_another(listener, clock):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as flooding:
+        flooding.connect(listener.getsockname())
+        until_it_would_wait(lambda: flooding.send(b"0"))
+
+        progress(1)
+        until_it_would_wait(lambda: listener.recv(64))
+    progress(2)
+    clock.now_s += 0.01
+    progress(3)
+
+    assert listener.recv(64) == b"3.0"
 
 
 def steps(clock, count, *, took_s, slack_s):

@@ -76,6 +76,16 @@ def test_an_answer_without_wishes_is_one():
     assert plain(said()) == plain(Plan())
 
 
+@pytest.mark.parametrize("reason", [each for each in Reason if each is not Reason.TAKEN_BACK])
+def test_every_reason_but_the_guards_own_may_be_given(reason):
+    plan = said(
+        moves=[{"process": [100, 7], "targets": [1], "reason": reason}],
+        task_moves=[{"process": [100, 7], "nodes": [1], "reason": reason}],
+    )
+
+    assert {each.reason for each in (*plan.moves, *plan.task_moves)} == {reason}
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -93,6 +103,7 @@ def test_an_answer_without_wishes_is_one():
         ({"start": [HEAP], "end": [SECOND + 4096]}, "are in no region that may be moved"),
         ({"start": [HEAP + 1], "end": [HEAP + 4096]}, "are no whole pages"),
         ({"process": [200, 7], "start": [HEAP], "end": [HEAP + 4096]}, "are in no region that may be moved"),
+        ({"reason": "taken-back"}, "process 100: the reason taken-back is the guard's own"),
     ],
 )
 def test_a_move_that_makes_no_sense_of_the_snapshot_is_refused(words, why):
@@ -133,6 +144,7 @@ def test_a_move_to_nowhere_or_of_less_than_nothing_is_refused_of_a_class_too():
         ({"number": 1, "moves": [{"process": [100, 7], "targets": [1]}] * 1025}, "length <= 1024"),
         ({"number": 1, "task_moves": [{"process": [100, 7], "nodes": [9]}]}, "there is no node 9"),
         ({"number": 1, "task_moves": [{"process": [1, 7], "nodes": [1]}]}, "none of those that it was shown"),
+        ({"number": 1, "task_moves": [{"process": [100, 7], "nodes": [1], "reason": "taken-back"}]}, "process 100: the reason taken-back is the guard's own"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_refused(line, why):
