@@ -64,6 +64,7 @@ class Transfer:
         self._pace = pace
         self._lock = threading.Lock()
         self._left_bytes = move.limit_bytes
+        self._too_large_bytes = 0  # a page that had to stay for the limit
         self._done = [False] * len(self.chunks)
         self._ending: tuple[Ending, str] | None = None
         self._moved_bytes = 0
@@ -132,10 +133,21 @@ class Transfer:
 
     def by_pages(self, index: int) -> None:
         """Move what one chunk has in the wrong place with move_pages."""
+        if self._is_over:
+            return
         # _alike() reads /proc/PID/maps, where a signal can end a wait for the mmap lock; in move_pages(2) none can.
         if self._alike() and self._may_go_on():
             sent = [self._send(pages) for pages in self._misplaced(self.chunks[index : index + 1])]
             self._done[index] = all(sent)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no chunk need be looked at: it has ended, or moved what it may and met more.
+
+        Where a huge page alone is more than it may move, others may be smaller.
+        """
+        is_spent = self._left_bytes < min(self._too_large_bytes, self._move.limit_bytes)
+        return is_spent or self._ending is not None
 
     def _misplaced(self, chunks: list[tuple[int, int, int]]) -> Iterator[Pages]:
         move = self._move
@@ -174,6 +186,8 @@ class Transfer:
         with self._lock:
             pages = min(most, self._left_bytes // page_bytes)
             self._left_bytes -= pages * page_bytes
+            if not pages:
+                self._too_large_bytes = page_bytes
             return pages
 
     def _has_room(self, size_bytes: int, target: int) -> bool:

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from numad_py.act.batch_size import BatchSize
 from numad_py.act.pace import Pace
-from numad_py.act.pages import Sizes
+from numad_py.act.pages import Pages, Sizes
 from numad_py.act.reclaim import Reclaim
 from numad_py.act.transfer import Transfer
 from numad_py.kernel import migration, placement, proc_stat
@@ -85,7 +86,7 @@ def moving(memory, tmp_path_factory):
     ranges = np.array([memory], np.uint64), np.array([memory + PAGES * BASE], np.uint64), np.array([BASE])
     move = MovePages(us, *ranges, (0,), (1,), PAGES * BASE, Reason.MEMORY_FOLLOWS_CPU, whole=True)
 
-    def carried_out(way, **faults):
+    def carried_out(way, limit_bytes=PAGES * BASE, **faults):
         kernel = FaultyKernel(memory)
         vars(kernel).update(faults)
         with pytest.MonkeyPatch.context() as patch, OpenProcess(us) as process:
@@ -93,7 +94,8 @@ def moving(memory, tmp_path_factory):
             patch.setattr(migration, "move_pages", kernel.move_pages)
             patch.setattr(migration, "migrate_pages", kernel.migrate_pages)
             limits = BatchSize(BASE), Reclaim(fake.root)
-            transfer = Transfer(move, process, Sizes(BASE, 0), *limits, pace=Pace(time.monotonic() + 60))
+            limited = replace(move, limit_bytes=limit_bytes)
+            transfer = Transfer(limited, process, Sizes(BASE, 0), *limits, pace=Pace(time.monotonic() + 60))
             way(transfer)
             return kernel, transfer.outcome(0.0)
 
@@ -148,3 +150,35 @@ def test_pages_that_stay_are_counted_by_what_the_kernel_said_of_them_and_all_oth
     assert outcome.moved_bytes == int(kernel.node.sum()) * BASE == (PAGES - len(statuses)) * BASE
     assert sum(outcome.failed.values()) * BASE == stayed_bytes == len(statuses) * BASE
     assert set(outcome.failed) == {errno.errorcode[status] for status in statuses.values()}
+
+
+def test_once_the_limit_is_used_up_no_further_chunk_is_looked_at(moving):
+    kernel, outcome = moving(by_pages, limit_bytes=100 * BASE)
+
+    assert (outcome.ending, outcome.moved_bytes) == (Ending.LIMIT, 100 * BASE)
+    assert kernel.asked == 1
+
+
+def test_where_the_limit_is_just_what_had_to_move_the_rest_is_found_to_be_in_place(moving):
+    half = PAGES // 2  # one of the two chunks
+    node = np.repeat([0, 1], half).astype(np.int32)
+
+    kernel, outcome = moving(by_pages, limit_bytes=half * BASE, node=node)
+
+    assert (outcome.ending, outcome.moved_bytes) == (Ending.DONE, half * BASE)
+    assert kernel.asked == 2
+
+
+def test_where_the_first_page_alone_is_more_than_may_move_smaller_ones_behind_it_do(moving, monkeypatch):
+    def found(_pid, chunk, *_):
+        start, end, _ = chunk
+        first = not met
+        met.append(start)
+        yield Pages(np.array([start], np.uint64), end - start if first else BASE, 1)
+
+    met = []
+    monkeypatch.setattr("numad_py.act.transfer.misplaced", found)
+
+    _, outcome = moving(by_pages, limit_bytes=2 * BASE)
+
+    assert (outcome.ending, outcome.moved_bytes) == (Ending.LIMIT, BASE)
