@@ -160,9 +160,7 @@ class LiveActuator(Actuator):
 
     def _carry_out(self, move: MovePages, transfer: Transfer) -> bool:
         """Let workers do it; say whether all of them came back."""
-        if transfer.fits_one_call:
-            return self._run(move, transfer, [transfer.by_process])
-        returned = True
+        returned = not transfer.fits_one_call or self._run(move, transfer, [transfer.by_process])
         # One worker can run out of allowance while another gives some back: hence more turns than one.
         while returned and (chunks := transfer.unfinished):
             returned = self._run(move, transfer, [partial(transfer.by_pages, chunk) for chunk in chunks])

@@ -28,9 +28,9 @@ from numad_py.act.gate import Gate
 from numad_py.act.pace import LOOK_S, Pace
 from numad_py.act.pages import Pages, Sizes, misplaced
 from numad_py.act.reclaim import Reclaim
-from numad_py.kernel import migration, placement
+from numad_py.kernel import migration, numa_maps, placement, proc_stat
 from numad_py.kernel.identity import OpenProcess, Still
-from numad_py.model import Ending, MovePages, Outcome
+from numad_py.model import Ending, Mempolicy, MovePages, Outcome
 from numad_py.topology import Addresses
 from numad_py.workers import came_back
 
@@ -107,8 +107,8 @@ class Transfer:
         return self._move.whole and len(self._move.targets) == 1 and short
 
     def by_process(self) -> None:
-        """Move everything at once with migrate_pages, and ask what stayed."""
-        if not (self._alike() and self._await_turn()):
+        """Move everything at once with migrate_pages, and ask what stayed; leave it where that is more than was meant."""
+        if not (self._alike() and self._await_turn() and self._is_still_whole()):
             return
         before = _bytes(self._misplaced(self.chunks))
         if not self._alike() or not self._has_room(before, self._move.targets[0]):
@@ -130,6 +130,19 @@ class Transfer:
             untouched = np.full(len(pages.address), migration.UNTOUCHED, np.int32)
             self._set_aside(pages.page_bytes, pages.address, untouched)
         self._done = [True] * len(self.chunks)
+
+    def _is_still_whole(self) -> bool:
+        """Whether the process has no more than the move is for: migrate_pages knows no ranges, no limit, and asks nobody."""
+        move, base_bytes = self._move, self._sizes.base_bytes
+        if proc_stat.read(move.process.pid).rss_pages * base_bytes > CHUNK_BYTES:
+            return False  # to walk it takes long, wherever it is
+        found = numa_maps.parse(numa_maps.read(move.process.pid), move.sources, base_bytes)
+        size_bytes = found.pages.sum(axis=1) * found.page_bytes
+        held = np.flatnonzero(size_bytes)
+        row = move.start.searchsorted(found.start[held], side="right") - 1
+        meant = (row >= 0) & (found.start[held] < move.end[row])
+        meant &= np.isin(found.mempolicy[held], (Mempolicy.DEFAULT, Mempolicy.LOCAL))
+        return bool(meant.all()) and int(size_bytes.sum()) <= move.limit_bytes
 
     def by_pages(self, index: int) -> None:
         """Move what one chunk has in the wrong place with move_pages."""

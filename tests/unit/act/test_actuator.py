@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,16 @@ def test_pages_move_for_all_only_by_right_and_where_no_stranger_has_them(
     assert set(asked) == {for_all}
     assert outcome.detail.startswith(detail)
     assert bool(outcome.detail) == bool(detail)
+
+
+def test_a_process_that_has_become_large_goes_page_by_page(memory, asked, monkeypatch):
+    monkeypatch.setattr(migration, "migrate_pages", None)
+    wish = replace(wished(memory, memory + PAGES * BASE, sources=(AWAY,)), whole=True)
+
+    (outcome,) = LiveActuator(Workers(), Sizes(BASE, 0)).move(Plan((wish,)))
+
+    assert (outcome.ending, outcome.failed) == (Ending.DONE, {"EACCES": PAGES})
+    assert asked
 
 
 def test_moves_wait_for_the_steps_of_whoever_has_the_pages_and_are_answered_in_order(
