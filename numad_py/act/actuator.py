@@ -87,10 +87,7 @@ class LiveActuator(Actuator):
             for move, stranger in zip(moves, strangers, strict=True)
         ]
         outcomes |= self._in_turn(moves, shared, deadline_s, behind)
-        if paces:
-            with ThreadPoolExecutor(MOST_WAITING) as pool:
-                waiting = {index: pool.submit(self._one, moves[index], pace) for index, pace in paces.items()}
-            outcomes |= {index: each.result() for index, each in waiting.items()}
+        outcomes |= self._together(moves, paces)
         for index, stranger in enumerate(strangers):
             detail = "; ".join(filter(None, (outcomes[index].detail, stranger)))
             yield replace(outcomes[index], detail=detail)
@@ -104,6 +101,22 @@ class LiveActuator(Actuator):
             now_s = time.monotonic()
             share_s = (deadline_s - now_s) / (left + behind)
             outcomes[index] = self._one(moves[index], Pace(now_s + share_s))
+        return outcomes
+
+    def _together(self, moves: Sequence[MovePages], paces: Mapping[int, Pace]) -> dict[int, Outcome]:
+        """Carry out those that have paces at once, as far as threads can be started."""
+        outcomes = dict.fromkeys(paces, Outcome(Ending.DEADLINE, detail=Unfinished.NO_THREAD.value))
+
+        def carry_out(index: int) -> None:
+            outcomes[index] = self._one(moves[index], paces[index])
+
+        with ThreadPoolExecutor(MOST_WAITING) as pool:
+            begun = []
+            for index in paces:
+                with contextlib.suppress(RuntimeError):  # then it waits for one that there is, if any
+                    begun.append(pool.submit(carry_out, index))
+        for each in begun:
+            each.result()
         return outcomes
 
     def _paces(self, moves: Sequence[MovePages], deadline_s: float) -> dict[int, Pace]:

@@ -23,7 +23,7 @@ from numad_py.act.transfer import Transfer
 from numad_py.kernel import Malformed, migration, placement, proc_stat, proc_status
 from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason
 from numad_py.rhythm import Rhythm
-from numad_py.workers import Workers
+from numad_py.workers import Unfinished, Workers
 
 ROOT = Path(__file__).parents[3]
 BASE = mmap.PAGESIZE
@@ -255,6 +255,27 @@ def test_moves_wait_for_the_steps_of_whoever_has_the_pages_and_are_answered_in_o
 
     assert (waited.ending, waited.detail, waited.call_s) == (Ending.DEADLINE, "no step ended in time", ())
     assert (moved.ending, moved.detail, bool(moved.call_s)) == (Ending.DONE, "", True)
+
+
+@pytest.mark.parametrize(("threads", "ending"), [(0, Ending.DEADLINE), (1, Ending.STUCK)])
+def test_where_no_thread_can_be_started_moves_that_wait_for_steps_are_answered_too(
+    memory, monkeypatch, threads, ending
+):
+    left = iter(range(threads))
+    start = threading.Thread.start
+
+    def starts(thread):
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    live = LiveActuator(Workers(), Sizes(BASE, 0), rhythm=lambda _: Rhythm(1.0, 0.5, time.monotonic()))
+    wish = wished(memory, memory + PAGES * BASE, sources=(AWAY,))
+    monkeypatch.setattr(threading.Thread, "start", starts)
+
+    outcomes = live.move(Plan((wish, wish)))
+
+    assert [(each.ending, each.detail) for each in outcomes] == [(ending, Unfinished.NO_THREAD.value)] * 2
 
 
 def test_a_stuck_process_that_may_be_anybodys_keeps_nothing_but_what_is_shared_from_moving_for_all(
