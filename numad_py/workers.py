@@ -31,6 +31,7 @@ class Unfinished(Enum):
 
     STUCK = "stuck in the kernel"
     POSTPONED = "not begun, too many processes are stuck in the kernel"
+    NO_THREAD = "not begun, no thread can be started"
 
 
 @dataclass(eq=False)
@@ -67,6 +68,7 @@ class _Run(Generic[T]):
     results: dict[int, T | OSError | Unfinished] = field(default_factory=dict)
     busy: dict[threading.Thread, _Task] = field(default_factory=dict)
     error: BaseException | None = None
+    unbegun: Unfinished = Unfinished.POSTPONED
 
 
 class Workers:
@@ -101,12 +103,17 @@ class Workers:
                 self._set_aside_the_late(run)
         if run.error is not None:
             raise run.error
-        return [run.results.get(index, Unfinished.POSTPONED) for index in range(len(tasks))]
+        return [run.results.get(index, run.unbegun) for index in range(len(tasks))]
 
     def _start(self, run: _Run[T]) -> None:
         thread = threading.Thread(target=self._work, args=(run,), name="numad-worker", daemon=True)
         run.busy[thread] = _Task()
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # as many tasks as a limit allows: those that there are go on with the rest
+            del run.busy[thread]
+            if not run.busy:
+                run.unbegun = Unfinished.NO_THREAD
 
     def _work(self, run: _Run[T]) -> None:
         me = threading.current_thread()

@@ -117,14 +117,16 @@ class FakeRoot:
         shutil.rmtree(self.root / "proc" / str(pid))
 
 
-def stat(pid, comm="python3", *, cpu=0, utime=0, start_ticks=7, rss_pages=0, faults=0, start_stack=0):
+def stat(
+    pid, comm="python3", *, cpu=0, utime=0, num_threads=1, start_ticks=7, rss_pages=0, faults=0, start_stack=0
+):
     """Give a line of /proc/PID/stat."""
     fields = ["0"] * 50
     said = {
         0: "S",
         7: faults,
         11: utime,
-        17: 1,
+        17: num_threads,
         19: start_ticks,
         20: rss_pages * 4096,
         21: rss_pages,

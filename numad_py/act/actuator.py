@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,7 @@ from numad_py.roles import Actuator
 from numad_py.workers import Unfinished, Workers
 
 MOST_WAITING = 16  # moves at once, for the ends of steps
+SHARED_SHARE = 0.5  # of the time, for what is shared; half of that at least for finding out who maps it
 NICE = -10  # of threads that move; Linux has it by thread, and these end with the move
 
 
@@ -56,6 +57,9 @@ class LiveActuator(Actuator):
         self._gate = gate or Gate()
         self._tasks = tasks
         self._deadline_s = deadline_s
+        self._shared_s = SHARED_SHARE * deadline_s
+        # Of its own, since anybody's process can be stuck: that keeps no other question from being asked.
+        self._scan = Workers(patience_s=self._shared_s / 2, stuck_limit=1)
         self._rhythm = rhythm
         self._since_s: Mapping[ProcessKey, float] = {}  # when pages of those with a rhythm were first wanted
         self._root = root
@@ -65,32 +69,55 @@ class LiveActuator(Actuator):
     def move(self, plan: Plan) -> tuple[Outcome, ...]:
         deadline_s = time.monotonic() + self._deadline_s
         task_outcomes = self._move_tasks(plan, deadline_s)  # first, since that takes no time
-        strangers = self._strangers(plan.moves)
+        return (*self._move_pages(plan.moves, deadline_s), *task_outcomes)
+
+    def _move_pages(self, moves: Sequence[MovePages], deadline_s: float) -> Iterator[Outcome]:
+        """Carry out one after the other, those for several processes last; then at once those that wait for steps."""
+        paces = self._paces(moves, deadline_s)
+        at_once = [index for index in range(len(moves)) if index not in paces]
+        alone, shared = (
+            [i for i in at_once if bool(moves[i].among) == is_shared] for is_shared in (False, True)
+        )
+        is_any_shared = any(move.among for move in moves)
+        behind = int(bool(paces))
+        outcomes = self._in_turn(moves, alone, deadline_s - self._shared_s * is_any_shared, behind)
+        strangers = self._strangers(moves, deadline_s - self._shared_s / 2)
         moves = [
             replace(move, among=()) if stranger else move
-            for move, stranger in zip(plan.moves, strangers, strict=True)
+            for move, stranger in zip(moves, strangers, strict=True)
         ]
-        outcomes = self._move_pages(moves, deadline_s)
-        told = [
-            replace(outcome, detail="; ".join(filter(None, (outcome.detail, stranger))))
-            for outcome, stranger in zip(outcomes, strangers, strict=True)
-        ]
-        return (*told, *task_outcomes)
+        outcomes |= self._in_turn(moves, shared, deadline_s, behind)
+        outcomes |= self._together(moves, paces)
+        for index, stranger in enumerate(strangers):
+            detail = "; ".join(filter(None, (outcomes[index].detail, stranger)))
+            yield replace(outcomes[index], detail=detail)
 
-    def _move_pages(self, moves: Sequence[MovePages], deadline_s: float) -> list[Outcome]:
-        """Carry out one after the other, each for its share of the time; then at once those that wait for steps."""
-        paces = self._paces(moves, deadline_s)
-        outcomes: dict[int, Outcome] = {}
-        at_once = [index for index in range(len(moves)) if index not in paces]
-        for left, index in zip(range(len(at_once), 0, -1), at_once, strict=True):
+    def _in_turn(
+        self, moves: Sequence[MovePages], chosen: Sequence[int], deadline_s: float, behind: int
+    ) -> dict[int, Outcome]:
+        """Carry out one after the other, each for its share of the time, of which so many are for others."""
+        outcomes = {}
+        for left, index in zip(range(len(chosen), 0, -1), chosen, strict=True):
             now_s = time.monotonic()
-            share_s = (deadline_s - now_s) / (left + bool(paces))
+            share_s = (deadline_s - now_s) / (left + behind)
             outcomes[index] = self._one(moves[index], Pace(now_s + share_s))
-        if paces:
-            with ThreadPoolExecutor(MOST_WAITING) as pool:
-                waiting = {index: pool.submit(self._one, moves[index], pace) for index, pace in paces.items()}
-            outcomes |= {index: each.result() for index, each in waiting.items()}
-        return [outcomes[index] for index in range(len(moves))]
+        return outcomes
+
+    def _together(self, moves: Sequence[MovePages], paces: Mapping[int, Pace]) -> dict[int, Outcome]:
+        """Carry out those that have paces at once, as far as threads can be started."""
+        outcomes = dict.fromkeys(paces, Outcome(Ending.DEADLINE, detail=Unfinished.NO_THREAD.value))
+
+        def carry_out(index: int) -> None:
+            outcomes[index] = self._one(moves[index], paces[index])
+
+        with ThreadPoolExecutor(MOST_WAITING) as pool:
+            begun = []
+            for index in paces:
+                with contextlib.suppress(RuntimeError):  # then it waits for one that there is, if any
+                    begun.append(pool.submit(carry_out, index))
+        for each in begun:
+            each.result()
+        return outcomes
 
     def _paces(self, moves: Sequence[MovePages], deadline_s: float) -> dict[int, Pace]:
         """Give the paces of moves that wait for the steps of who maps their pages."""
@@ -104,14 +131,15 @@ class LiveActuator(Actuator):
         self._since_s = since_s
         return paces
 
-    def _strangers(self, moves: Sequence[MovePages]) -> Sequence[str]:
+    def _strangers(self, moves: Sequence[MovePages], until_s: float) -> Sequence[str]:
         """Say by move why it cannot be made for all who map its pages, but for its own process alone."""
         shared = [move for move in moves if move.among]
         if not shared or not self._gate.is_open:
             return [""] * len(moves)
         if "CAP_SYS_NICE" not in capabilities.effective():
             return ["CAP_SYS_NICE is missing" if move.among else "" for move in moves]
-        (found,) = self._workers.run([(shared[0].process, partial(_found_strangers, moves, self._root))])
+        scan = partial(_found_strangers, moves, self._root, until_s)
+        (found,) = self._scan.run([(shared[0].process, scan)])
         if isinstance(found, list):
             return found
         why = found.value if isinstance(found, Unfinished) else str(found)
@@ -145,9 +173,7 @@ class LiveActuator(Actuator):
 
     def _carry_out(self, move: MovePages, transfer: Transfer) -> bool:
         """Let workers do it; say whether all of them came back."""
-        if transfer.fits_one_call:
-            return self._run(move, transfer, [transfer.by_process])
-        returned = True
+        returned = not transfer.fits_one_call or self._run(move, transfer, [transfer.by_process])
         # One worker can run out of allowance while another gives some back: hence more turns than one.
         while returned and (chunks := transfer.unfinished):
             returned = self._run(move, transfer, [partial(transfer.by_pages, chunk) for chunk in chunks])
@@ -168,9 +194,9 @@ class LiveActuator(Actuator):
         return Unfinished.STUCK not in results
 
 
-def _found_strangers(moves: Sequence[MovePages], root: Path) -> list[str] | Malformed:
+def _found_strangers(moves: Sequence[MovePages], root: Path, until_s: float) -> list[str] | Malformed:
     try:
-        return strangers(moves, root)
+        return strangers(moves, root, until_s)
     except Malformed as error:
         return error
 

@@ -36,12 +36,16 @@ class Noted:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """One job in which affinities were changed; ``processes`` are met wherever they went since."""
+    """One job in which affinities were changed; ``processes`` are met wherever they went since.
+
+    ``apart`` are ids of cgroups below it that were not of the job whenever a mask was set.
+    """
 
     cgroup_id: int
     directory: str
     masks: tuple[Noted, ...] = ()
     processes: tuple[ProcessKey, ...] = ()
+    apart: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class AffinityJournal:
         jobs, refusals = dict(self._jobs), []
         for change in changes:
             job = jobs.get(change.job.cgroup_id, change.job)
+            job = replace(job, apart=tuple(each for each in job.apart if each in change.job.apart))
             noted = Noted(cpulist.render(change.mask), cpulist.render(change.before))
             refusals.append(self._refusal(job, noted))
             if not refusals[-1]:
@@ -147,8 +152,8 @@ class AffinityJournal:
             if noted.cpus == wanted.cpus:
                 same = noted.before == wanted.before
                 return "" if same else "threads of the job that had other CPUs before were given these"
-        bearers = (thread for thread in self.masks.of_job(Path(job.directory)) if not thread.is_unbound)
-        taken = any(thread.bears(_mask(wanted.cpus)) for thread in bearers)
+        threads = self.masks.of_job(Path(job.directory), job.apart)
+        taken = any(thread.bears(_mask(wanted.cpus)) for thread in threads if not thread.is_unbound)
         return "a thread of the job was bound to exactly these CPUs by its owner" if taken else ""
 
     def _tell(self, job: Narrowed, why_not: str) -> None:
@@ -174,7 +179,7 @@ class AffinityJournal:
         directory, met = Path(job.directory), set[int]()
         with suppress(FileNotFoundError):
             if cgroup.cgroup_id(directory) == job.cgroup_id:
-                for thread in self.masks.of_job(directory):
+                for thread in self.masks.of_job(directory, job.apart):
                     met.add(thread.tid)
                     yield thread
         for key in job.processes:

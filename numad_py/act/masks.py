@@ -3,7 +3,7 @@
 """Read on which CPUs threads may run, beside those that their cpuset would give them if nobody had bound them."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,11 +71,14 @@ class Masks:
         cpus = (cpu for node in nodes for cpu in node_sysfs.read_cpus(node, self._root))
         return frozenset(cpus) - frozenset(cpu_sysfs.isolated(self._root))
 
-    def of_job(self, top: Path) -> Iterator[Thread]:
-        """Give every thread in a cgroup and below it."""
-        for path, _, _ in os.walk(top):
+    def of_job(self, top: Path, apart: Collection[int] = ()) -> Iterator[Thread]:
+        """Give every thread in a cgroup and below it, but not in those with these ids, nor below them."""
+        for path, below, _ in os.walk(top):
             directory = Path(path)
-            yield from self._threads(affinity.threads_in(directory), directory)
+            if _is_one_of(directory, apart):
+                below.clear()
+            else:
+                yield from self._threads(affinity.threads_in(directory), directory)
 
     def of_process(self, process: ProcessKey) -> Iterator[Thread]:
         """Give every thread of a process, wherever that is now; none where it is gone."""
@@ -92,3 +95,9 @@ class Masks:
         for tid in tids:
             with suppress(ProcessLookupError):
                 yield Thread(tid, frozenset(os.sched_getaffinity(tid)), allowed, isolated)
+
+
+def _is_one_of(directory: Path, ids: Collection[int]) -> bool:
+    with suppress(FileNotFoundError):
+        return bool(ids) and cgroup.cgroup_id(directory) in ids
+    return False

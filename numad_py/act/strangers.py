@@ -8,9 +8,12 @@ in every process; and who was forked from it, or it from whom, without an exec h
 Application: before a round of moves, one pass over all processes; one stranger is enough to leave it.
 """
 
+import math
 import os
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,10 @@ import numpy as np
 from numad_py.kernel import maps, proc_stat
 from numad_py.model import MovePages, ProcessKey
 from numad_py.workers import came_back
+
+IN_TIME = "who else maps it cannot be told in time"
+
+_GONE = (FileNotFoundError, ProcessLookupError)
 
 
 @dataclass(frozen=True)
@@ -32,14 +39,20 @@ class _Memory:
         return stat.start_stack == self.start_stack or any(file in text for file in self.files)
 
 
-def strangers(moves: Sequence[MovePages], root: Path = Path("/")) -> list[str]:
-    """Say by move which other process maps its memory, if it is for several and one does; else nothing.
+def strangers(moves: Sequence[MovePages], root: Path = Path("/"), until_s: float = math.inf) -> list[str]:
+    """Say by move which other process maps its memory, if it is for several and one does, or why not; else nothing.
 
     Raises OSError where a process may not be looked at, and Malformed.
     """
-    said = [""] * len(moves)
-    left = {number: _memory(move, root) for number, move in enumerate(moves) if move.among}
+    said, left = [""] * len(moves), {}
+    for number in (number for number, move in enumerate(moves) if move.among):
+        try:
+            left[number] = _memory(moves[number], root)
+        except _GONE:
+            said[number] = "it ended"
     for key, text, stat in _processes(root):
+        if time.monotonic() >= until_s:
+            return [IN_TIME if number in left else each for number, each in enumerate(said)]
         for number, memory in tuple(left.items()):
             if key not in moves[number].among and memory.is_mapped_by(text, stat):
                 said[number] = f"process {key.pid} ({stat.comm}), which is not of the job, maps it too"
@@ -65,9 +78,24 @@ def _processes(root: Path) -> Iterator[tuple[ProcessKey, bytes, proc_stat.Stat]]
         if name.isdigit():
             pid = int(name)
             try:
-                text, stat = maps.read(pid, root), proc_stat.read(pid, root)
-            except (FileNotFoundError, ProcessLookupError):
+                text, stat = _looked_at(pid, root)
+            except _GONE:
                 continue
             came_back()
             if text:  # else a thread of the kernel's, or one that has ended
                 yield ProcessKey(pid, stat.start_ticks), text, stat
+
+
+def _looked_at(pid: int, root: Path) -> tuple[bytes, proc_stat.Stat]:
+    text = b""
+    with suppress(ProcessLookupError):
+        text = maps.read(pid, root)
+    stat = proc_stat.read(pid, root)
+    if text or stat.num_threads == 1:
+        return text, stat
+    # Where the first thread has ended, only the others show what the process has: exit_mm() in kernel/exit.c.
+    for thread in map(proc_stat.parse, proc_stat.read_threads(pid, root)):
+        with suppress(*_GONE):
+            if text := maps.read_thread(pid, thread.pid, root):
+                return text, replace(stat, start_stack=thread.start_stack)
+    return b"", stat

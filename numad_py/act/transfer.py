@@ -28,9 +28,9 @@ from numad_py.act.gate import Gate
 from numad_py.act.pace import LOOK_S, Pace
 from numad_py.act.pages import Pages, Sizes, misplaced
 from numad_py.act.reclaim import Reclaim
-from numad_py.kernel import migration, placement
+from numad_py.kernel import migration, numa_maps, placement, proc_stat
 from numad_py.kernel.identity import OpenProcess, Still
-from numad_py.model import Ending, MovePages, Outcome
+from numad_py.model import Ending, Mempolicy, MovePages, Outcome
 from numad_py.topology import Addresses
 from numad_py.workers import came_back
 
@@ -64,6 +64,7 @@ class Transfer:
         self._pace = pace
         self._lock = threading.Lock()
         self._left_bytes = move.limit_bytes
+        self._too_large_bytes = 0  # a page that had to stay for the limit
         self._done = [False] * len(self.chunks)
         self._ending: tuple[Ending, str] | None = None
         self._moved_bytes = 0
@@ -106,8 +107,8 @@ class Transfer:
         return self._move.whole and len(self._move.targets) == 1 and short
 
     def by_process(self) -> None:
-        """Move everything at once with migrate_pages, and ask what stayed."""
-        if not (self._alike() and self._await_turn()):
+        """Move everything at once with migrate_pages, and ask what stayed; leave it where that is more than was meant."""
+        if not (self._alike() and self._await_turn() and self._is_still_whole()):
             return
         before = _bytes(self._misplaced(self.chunks))
         if not self._alike() or not self._has_room(before, self._move.targets[0]):
@@ -130,12 +131,36 @@ class Transfer:
             self._set_aside(pages.page_bytes, pages.address, untouched)
         self._done = [True] * len(self.chunks)
 
+    def _is_still_whole(self) -> bool:
+        """Whether the process has no more than the move is for: migrate_pages knows no ranges, no limit, and asks nobody."""
+        move, base_bytes = self._move, self._sizes.base_bytes
+        if proc_stat.read(move.process.pid).rss_pages * base_bytes > CHUNK_BYTES:
+            return False  # to walk it takes long, wherever it is
+        found = numa_maps.parse(numa_maps.read(move.process.pid), move.sources, base_bytes)
+        size_bytes = found.pages.sum(axis=1) * found.page_bytes
+        held = np.flatnonzero(size_bytes)
+        row = move.start.searchsorted(found.start[held], side="right") - 1
+        meant = (row >= 0) & (found.start[held] < move.end[row])
+        meant &= np.isin(found.mempolicy[held], (Mempolicy.DEFAULT, Mempolicy.LOCAL))
+        return bool(meant.all()) and int(size_bytes.sum()) <= move.limit_bytes
+
     def by_pages(self, index: int) -> None:
         """Move what one chunk has in the wrong place with move_pages."""
+        if self._is_over:
+            return
         # _alike() reads /proc/PID/maps, where a signal can end a wait for the mmap lock; in move_pages(2) none can.
         if self._alike() and self._may_go_on():
             sent = [self._send(pages) for pages in self._misplaced(self.chunks[index : index + 1])]
             self._done[index] = all(sent)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no chunk need be looked at: it has ended, or moved what it may and met more.
+
+        Where a huge page alone is more than it may move, others may be smaller.
+        """
+        is_spent = self._left_bytes < min(self._too_large_bytes, self._move.limit_bytes)
+        return is_spent or self._ending is not None
 
     def _misplaced(self, chunks: list[tuple[int, int, int]]) -> Iterator[Pages]:
         move = self._move
@@ -174,6 +199,8 @@ class Transfer:
         with self._lock:
             pages = min(most, self._left_bytes // page_bytes)
             self._left_bytes -= pages * page_bytes
+            if not pages:
+                self._too_large_bytes = page_bytes
             return pages
 
     def _has_room(self, size_bytes: int, target: int) -> bool:

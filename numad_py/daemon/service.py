@@ -34,6 +34,7 @@ from numad_py.policies.by_profile import ByProfile
 from numad_py.policies.trees import ModelError, Trees
 from numad_py.profile import Profile
 from numad_py.roles import Actuator, Policy
+from numad_py.sense import opt_in
 from numad_py.sense.further import FurtherSenses
 from numad_py.sense.investigate import damon_claim
 from numad_py.sense.jobs import Jobs
@@ -166,7 +167,8 @@ class Service:
     def _job_of(self, process: ProcessKey) -> Narrowed | None:
         for group in self.jobs.groups:
             if process.pid in self.jobs.pids[group.cgroup_id]:
-                return Narrowed(group.cgroup_id, str(group.directories[0]))
+                apart = opt_in.apart(self.jobs.labels, group)
+                return Narrowed(group.cgroup_id, str(group.directories[0]), apart=apart)
         return None
 
     def restore_affinities(self) -> Restored:

@@ -79,9 +79,9 @@ class Tree:
             path = self._path_of.get(event.wd)
             if path is not None and event.mask & flags.ISDIR:
                 (came_or_went if event.mask & _CAME_OR_WENT else changed).add(_below(path, event.name))
-        self._forget(came_or_went, inotify)  # each of its own: none goes that has any below it
+        self._forget(came_or_went)  # each of its own: none goes that has any below it
         for path in sorted(came_or_went | changed):
-            self._look_again(path, inotify)
+            self._look_again(path)
         return bool(came_or_went or changed)
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class Tree:
             return
         self._path_of[watch], self._watch_of[path] = path, watch
 
-    def _look_again(self, path: str, inotify: INotify) -> None:
+    def _look_again(self, path: str) -> None:
         """Look at one that is known, and walk down from one that is not, unless it is hidden with its parent."""
         if path not in self._directories:
             if (path.rpartition("/")[0] or "/") in self._directories:
@@ -134,15 +134,16 @@ class Tree:
             if error.errno not in cgroup.NOT_FOUND:
                 raise
             hidden = {each for each in self._directories if f"{each}/".startswith(f"{path}/")}
-            self._forget(hidden, inotify)
+            self._forget(hidden)
 
-    def _forget(self, gone: set[str], inotify: INotify) -> None:
+    def _forget(self, gone: set[str]) -> None:
         for path in gone & self._watch_of.keys():
             watch = self._watch_of.pop(path)
             del self._path_of[watch]
             # kernfs does not end the watches of a directory that goes, so that they would pile up.
-            with contextlib.suppress(OSError):
-                inotify.rm_watch(watch)
+            if self._inotify is not None:
+                with contextlib.suppress(OSError):
+                    self._inotify.rm_watch(watch)
         for path in gone & self._directories.keys():
             del self._directories[path]
 

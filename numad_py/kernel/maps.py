@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from numad_py.kernel import Malformed
 from numad_py.topology import Addresses, Ints
 
-__all__ = ["Malformed", "Maps", "parse", "read"]
+__all__ = ["Malformed", "Maps", "parse", "read", "read_thread"]
 
 _ENDS_A_FIELD: Final = bytes(byte in b"-: \n" for byte in range(256))
 _ENDS: Final = np.frombuffer(b"-   : ", np.uint8)[
@@ -62,6 +62,11 @@ class Maps:
 def read(pid: int, root: Path = Path("/")) -> bytes:
     """Read /proc/PID/maps; empty for kernel threads. Rights as for numa_maps."""
     return (root / f"proc/{pid}/maps").read_bytes()
+
+
+def read_thread(pid: int, tid: int, root: Path = Path("/")) -> bytes:
+    """Read the same from one thread of a process; empty for one that has ended and was not waited for."""
+    return (root / f"proc/{pid}/task/{tid}/maps").read_bytes()
 
 
 def parse(text: bytes) -> Maps:

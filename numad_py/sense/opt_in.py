@@ -133,6 +133,12 @@ def assign(directories: Iterable[Directory], mount: Path, rules: Rules) -> Label
     )
 
 
+def apart(labels: Labels, job: LabelledCgroup) -> tuple[int, ...]:
+    """Give the ids of the cgroups below a job with which another job begins, or what is off."""
+    below = f"{job.path}/"
+    return tuple(word.cgroup_id for word in labels.words if word.path.startswith(below) and not word.why)
+
+
 def unnameable(profile: str, rules: Rules, *, by_user: bool) -> str:
     """Say why a label may not bear this name; nothing where it may."""
     if not _PROFILE.fullmatch(profile):

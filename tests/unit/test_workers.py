@@ -138,5 +138,45 @@ def test_what_comes_back_too_late_is_still_set_aside(gate):
     assert results == [Unfinished.STUCK]
 
 
+@pytest.fixture
+def starting(monkeypatch):
+    """Give a function that lets so many threads be started, and no more."""
+    start = threading.Thread.start
+
+    def at_most(left):
+        def starts(thread):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", starts)
+
+    return at_most
+
+
+def test_where_only_one_thread_can_be_started_it_does_all(starting):
+    starting(1)
+
+    assert Workers().run([(ONE, lambda: 1), (TWO, lambda: 2), (THREE, lambda: 3)], threads=2) == [1, 2, 3]
+
+
+def test_where_no_thread_can_be_started_nothing_is_begun_and_nothing_is_stuck(starting):
+    starting(0)
+    workers = Workers()
+
+    assert workers.run([(ONE, lambda: 1), (TWO, lambda: 2)], threads=2) == [Unfinished.NO_THREAD] * 2
+    assert workers.stuck == ()
+
+
+def test_where_none_can_be_started_in_the_place_of_a_stuck_one_the_rest_is_not_begun(gate, starting):
+    starting(1)
+
+    results = Workers(patience_s=SOON).run([(ONE, gate.wait), (TWO, lambda: 2)])
+
+    assert results == [Unfinished.STUCK, Unfinished.NO_THREAD]
+
+
 def test_nothing_to_do_is_done_at_once():
     assert Workers().run([]) == []

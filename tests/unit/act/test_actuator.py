@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from numad_py.act.transfer import Transfer
 from numad_py.kernel import Malformed, migration, placement, proc_stat, proc_status
 from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason
 from numad_py.rhythm import Rhythm
-from numad_py.workers import Workers
+from numad_py.workers import Unfinished, Workers
 
 ROOT = Path(__file__).parents[3]
 BASE = mmap.PAGESIZE
@@ -213,7 +214,7 @@ def asked(monkeypatch):
 def test_pages_move_for_all_only_by_right_and_where_no_stranger_has_them(
     memory, asked, monkeypatch, rights, found, for_all, detail
 ):
-    def strangers(_moves, _root):
+    def strangers(*_):
         if isinstance(found, Exception):
             raise found
         return found
@@ -228,11 +229,21 @@ def test_pages_move_for_all_only_by_right_and_where_no_stranger_has_them(
     assert bool(outcome.detail) == bool(detail)
 
 
+def test_a_process_that_has_become_large_goes_page_by_page(memory, asked, monkeypatch):
+    monkeypatch.setattr(migration, "migrate_pages", None)
+    wish = replace(wished(memory, memory + PAGES * BASE, sources=(AWAY,)), whole=True)
+
+    (outcome,) = LiveActuator(Workers(), Sizes(BASE, 0)).move(Plan((wish,)))
+
+    assert (outcome.ending, outcome.failed) == (Ending.DONE, {"EACCES": PAGES})
+    assert asked
+
+
 def test_moves_wait_for_the_steps_of_whoever_has_the_pages_and_are_answered_in_order(
     memory, asked, monkeypatch
 ):
     stepping = ProcessKey(os.getppid(), 1)
-    monkeypatch.setattr(actuator, "strangers", lambda moves, _: [""] * len(moves))
+    monkeypatch.setattr(actuator, "strangers", lambda moves, *_: [""] * len(moves))
     monkeypatch.setattr(actuator.capabilities, "effective", lambda: {"CAP_SYS_NICE"})
     in_a_step = Rhythm(period_s=3600.0, slack_s=1.0, ended_s=time.monotonic() - 10)
     live = LiveActuator(Workers(), Sizes(BASE, 0), deadline_s=60.0, rhythm={stepping.pid: in_a_step}.get)
@@ -244,3 +255,74 @@ def test_moves_wait_for_the_steps_of_whoever_has_the_pages_and_are_answered_in_o
 
     assert (waited.ending, waited.detail, waited.call_s) == (Ending.DEADLINE, "no step ended in time", ())
     assert (moved.ending, moved.detail, bool(moved.call_s)) == (Ending.DONE, "", True)
+
+
+@pytest.mark.parametrize(("threads", "ending"), [(0, Ending.DEADLINE), (1, Ending.STUCK)])
+def test_where_no_thread_can_be_started_moves_that_wait_for_steps_are_answered_too(
+    memory, monkeypatch, threads, ending
+):
+    left = iter(range(threads))
+    start = threading.Thread.start
+
+    def starts(thread):
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    live = LiveActuator(Workers(), Sizes(BASE, 0), rhythm=lambda _: Rhythm(1.0, 0.5, time.monotonic()))
+    wish = wished(memory, memory + PAGES * BASE, sources=(AWAY,))
+    monkeypatch.setattr(threading.Thread, "start", starts)
+
+    outcomes = live.move(Plan((wish, wish)))
+
+    assert [(each.ending, each.detail) for each in outcomes] == [(ending, Unfinished.NO_THREAD.value)] * 2
+
+
+def test_a_stuck_process_that_may_be_anybodys_keeps_nothing_but_what_is_shared_from_moving_for_all(
+    memory, asked, monkeypatch
+):
+    held = threading.Event()
+    workers = Workers(stuck_limit=1)
+    live = LiveActuator(workers, Sizes(BASE, 0), deadline_s=0.2)
+    monkeypatch.setattr(actuator, "strangers", lambda *_: held.wait(60))
+    monkeypatch.setattr(actuator.capabilities, "effective", lambda: {"CAP_SYS_NICE"})
+    shared, alone = (
+        wished(memory, memory + PAGES * BASE, sources=(AWAY,), among=among) for among in ((US,), ())
+    )
+
+    outcomes = [live.move(Plan((shared, alone))) for _ in range(2)]
+    stuck = workers.stuck
+    held.set()
+
+    told = "who else maps it cannot be told: "
+    assert [first.detail for first, _ in outcomes] == [
+        f"{told}stuck in the kernel",
+        f"{told}not begun, too many processes are stuck in the kernel",
+    ]
+    assert [second.ending for _, second in outcomes] == [Ending.DONE] * 2
+    assert set(asked) == {False}
+    assert stuck == ()
+
+
+def test_what_one_process_has_moves_before_anybody_is_asked_who_else_maps_what_is_shared(
+    memory, asked, monkeypatch
+):
+    def strangers(moves, _root, until_s):
+        asked.append(until_s)
+        return [""] * len(moves)
+
+    monkeypatch.setattr(actuator, "strangers", strangers)
+    monkeypatch.setattr(actuator.capabilities, "effective", lambda: {"CAP_SYS_NICE"})
+    live = LiveActuator(Workers(), Sizes(BASE, 0), deadline_s=60.0)
+    moves = tuple(
+        wished(memory, memory + PAGES * BASE, sources=(AWAY,), among=among) for among in ((US,), ())
+    )
+    began_s = time.monotonic()
+
+    live.move(Plan(moves))
+
+    (until_s,) = [each for each in asked if not isinstance(each, bool)]
+    order = [each for each in asked if each is not until_s]
+    assert asked.index(until_s) == order.index(True)
+    assert order == sorted(order)
+    assert began_s + 45.0 <= until_s < began_s + 46.0

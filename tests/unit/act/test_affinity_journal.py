@@ -83,6 +83,14 @@ class Kernel:
     def ask(self, tid, cpus):
         self.asked[tid] = frozenset(cpus)
 
+    def below(self, cpus):
+        """Begin a cgroup below the job's, with one thread that has these CPUs; give its id and the thread's."""
+        directory = self.directory / "db"
+        (directory / "further").mkdir(parents=True)
+        (directory / "further/cgroup.threads").write_text("900\n")
+        self.ask(900, cpus)
+        return directory.stat().st_ino, 900
+
     def rebind(self, tid, cpus):
         self.ask(tid, cpus)
         self.owned.add(tid)
@@ -93,6 +101,7 @@ class Daemon:
 
     def __init__(self, kernel):
         self.kernel, self.left, self.disk = kernel, None, None
+        self.apart = ()
         self.start()
 
     def start(self):
@@ -102,7 +111,8 @@ class Daemon:
         self.mover = TaskMover(self.journal, self.job_of, Workers(), Gate(), self.kernel.fake.root)
 
     def job_of(self, _process):
-        return Narrowed(self.kernel.directory.stat().st_ino, str(self.kernel.directory))
+        directory = self.kernel.directory
+        return Narrowed(directory.stat().st_ino, str(directory), apart=self.apart)
 
     def save(self, affinities):
         self.step()
@@ -274,3 +284,44 @@ def test_a_mask_is_borne_as_far_as_the_cpuset_lets_it_be_seen():
     }
 
     assert seen == {(1,): True, (1, 2): False, (1, 2, 3): False, (1, 2, 3, 5): False}
+
+
+def test_what_its_owner_bound_in_a_cgroup_apart_hinders_no_move_and_stays_bound():
+    """Be it off, or another job's."""
+    with machine() as (kernel, daemon):
+        apart, other = kernel.below({0, 1})
+        daemon.apart = (apart,)
+        daemon.move(kernel.tids[0], (0,))
+        narrowed = kernel.mask(kernel.tids[0])
+
+        daemon.start()
+        daemon.journal.restore()
+
+        assert narrowed == {0, 1}
+        assert (kernel.mask(kernel.tids[0]), kernel.mask(other)) == (CPUS - ISOLATED, {0, 1})
+
+
+@pytest.mark.parametrize("turns", [(True, False), (False, True)], ids=["it joined since", "it left since"])
+def test_what_was_of_the_job_when_any_mask_was_set_is_restored_wherever_it_belongs_now(turns):
+    with machine() as (kernel, daemon):
+        number, child = kernel.below({4})
+        for node, is_apart in enumerate(turns):
+            daemon.apart = (number,) if is_apart else ()
+            daemon.move(kernel.tids[0], (node,))
+        kernel.ask(child, kernel.mask(kernel.tids[0]))  # it is born of the first, and put there
+
+        daemon.journal.restore()
+
+        assert kernel.mask(child) == CPUS - ISOLATED
+
+
+def test_a_cgroup_that_goes_while_it_is_looked_for_ends_no_restoring(monkeypatch):
+    with machine() as (kernel, daemon):
+        apart, _ = kernel.below({4})
+        daemon.apart = (apart,)
+        daemon.move(kernel.tids[0], (0,))
+        monkeypatch.setattr(os, "walk", lambda top: [(f"{top}/gone", [], []), (str(top), [], [])])
+
+        daemon.journal.restore()
+
+        assert kernel.mask(kernel.tids[0]) == CPUS - ISOLATED

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,16 +15,17 @@ from hypothesis import strategies as st
 
 from numad_py.act.batch_size import BatchSize
 from numad_py.act.pace import Pace
-from numad_py.act.pages import Sizes
+from numad_py.act.pages import Pages, Sizes
 from numad_py.act.reclaim import Reclaim
-from numad_py.act.transfer import Transfer
-from numad_py.kernel import migration, placement, proc_stat
+from numad_py.act.transfer import CHUNK_BYTES, Transfer
+from numad_py.kernel import migration, numa_maps, placement, proc_stat
 from numad_py.kernel.identity import OpenProcess
 from numad_py.model import Ending, MovePages, ProcessKey, Reason
 from tests.fake_root import FakeRoot
 
 BASE = mmap.PAGESIZE
 PAGES = 256
+AS_WISHED = f"{{:x}} default anon={PAGES} N0={PAGES} kernelpagesize_kB={BASE >> 10}\n"
 ENDINGS = {errno.ESRCH: Ending.GONE, errno.ENOENT: Ending.GONE, errno.ENOMEM: Ending.NO_ROOM}
 # What a page's status can be: -ENOENT and -EFAULT say that there is none, the others that it stays.
 STATUSES = (errno.EACCES, errno.EBUSY, errno.EINVAL, errno.EIO, errno.ENOMEM, errno.EAGAIN, errno.ENODEV)
@@ -84,16 +86,20 @@ def moving(memory, tmp_path_factory):
     us = ProcessKey(os.getpid(), proc_stat.read(os.getpid()).start_ticks)
     ranges = np.array([memory], np.uint64), np.array([memory + PAGES * BASE], np.uint64), np.array([BASE])
     move = MovePages(us, *ranges, (0,), (1,), PAGES * BASE, Reason.MEMORY_FOLLOWS_CPU, whole=True)
+    stat = replace(proc_stat.read(us.pid), rss_pages=PAGES)
 
-    def carried_out(way, **faults):
+    def carried_out(way, limit_bytes=PAGES * BASE, resident=stat.rss_pages, held=AS_WISHED, **faults):
         kernel = FaultyKernel(memory)
         vars(kernel).update(faults)
         with pytest.MonkeyPatch.context() as patch, OpenProcess(us) as process:
             patch.setattr(placement, "nodes_of", kernel.nodes_of)
             patch.setattr(migration, "move_pages", kernel.move_pages)
             patch.setattr(migration, "migrate_pages", kernel.migrate_pages)
+            patch.setattr(proc_stat, "read", lambda _: replace(stat, rss_pages=resident))
+            patch.setattr(numa_maps, "read", lambda _: held.format(memory).encode())
             limits = BatchSize(BASE), Reclaim(fake.root)
-            transfer = Transfer(move, process, Sizes(BASE, 0), *limits, pace=Pace(time.monotonic() + 60))
+            limited = replace(move, limit_bytes=limit_bytes)
+            transfer = Transfer(limited, process, Sizes(BASE, 0), *limits, pace=Pace(time.monotonic() + 60))
             way(transfer)
             return kernel, transfer.outcome(0.0)
 
@@ -148,3 +154,65 @@ def test_pages_that_stay_are_counted_by_what_the_kernel_said_of_them_and_all_oth
     assert outcome.moved_bytes == int(kernel.node.sum()) * BASE == (PAGES - len(statuses)) * BASE
     assert sum(outcome.failed.values()) * BASE == stayed_bytes == len(statuses) * BASE
     assert set(outcome.failed) == {errno.errorcode[status] for status in statuses.values()}
+
+
+def test_once_the_limit_is_used_up_no_further_chunk_is_looked_at(moving):
+    kernel, outcome = moving(by_pages, limit_bytes=100 * BASE)
+
+    assert (outcome.ending, outcome.moved_bytes) == (Ending.LIMIT, 100 * BASE)
+    assert kernel.asked == 1
+
+
+def test_where_the_limit_is_just_what_had_to_move_the_rest_is_found_to_be_in_place(moving):
+    half = PAGES // 2  # one of the two chunks
+    node = np.repeat([0, 1], half).astype(np.int32)
+
+    kernel, outcome = moving(by_pages, limit_bytes=half * BASE, node=node)
+
+    assert (outcome.ending, outcome.moved_bytes) == (Ending.DONE, half * BASE)
+    assert kernel.asked == 2
+
+
+def test_where_the_first_page_alone_is_more_than_may_move_smaller_ones_behind_it_do(moving, monkeypatch):
+    def found(_pid, chunk, *_):
+        start, end, _ = chunk
+        first = not met
+        met.append(start)
+        yield Pages(np.array([start], np.uint64), end - start if first else BASE, 1)
+
+    met = []
+    monkeypatch.setattr("numad_py.act.transfer.misplaced", found)
+
+    _, outcome = moving(by_pages, limit_bytes=2 * BASE)
+
+    assert (outcome.ending, outcome.moved_bytes) == (Ending.LIMIT, BASE)
+
+
+LIBRARY = (
+    f"7f00deadb000 default file=/usr/lib/libc.so.6 mapped=9 mapmax=80 N0=9 kernelpagesize_kB={BASE >> 10}\n"
+)
+ELSEWHERE = f"7f00deadb000 bind:1 anon=9 N1=9 kernelpagesize_kB={BASE >> 10}\n"
+
+
+@pytest.mark.parametrize(
+    ("held", "resident"),
+    [
+        pytest.param(AS_WISHED.replace(str(PAGES), str(PAGES + 1)), PAGES, id="more than may move"),
+        pytest.param(f"1000 default anon=1 N0=1\n{AS_WISHED}", PAGES, id="memory below"),
+        pytest.param(AS_WISHED.replace(str(PAGES), "9") + LIBRARY, PAGES, id="a library"),
+        pytest.param(AS_WISHED.replace("default", "bind:0"), PAGES, id="memory that was bound"),
+        pytest.param(AS_WISHED, CHUNK_BYTES // BASE + 1, id="much on other nodes"),
+    ],
+)
+def test_a_process_that_has_more_by_now_than_the_move_is_for_is_not_moved_in_one_call(moving, held, resident):
+    kernel, outcome = moving(Transfer.by_process, held=held, resident=resident)
+
+    assert not kernel.node.any()
+    assert (outcome.call_s, outcome.moved_bytes) == ((), 0)
+
+
+def test_what_a_process_has_elsewhere_does_not_keep_it_from_moving_in_one_call(moving):
+    kernel, outcome = moving(Transfer.by_process, held=AS_WISHED + ELSEWHERE)
+
+    assert kernel.node.all()
+    assert (outcome.ending, outcome.moved_bytes) == (Ending.DONE, PAGES * BASE)

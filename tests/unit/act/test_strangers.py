@@ -6,13 +6,14 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from numad_py.act.strangers import strangers
-from numad_py.kernel import proc_stat
+from numad_py.act.strangers import IN_TIME, strangers
+from numad_py.kernel import maps, proc_stat
 from numad_py.model import ProcessKey
 from tests.builders import move, process
 from tests.fake_root import FORBIDDEN, stat
@@ -24,8 +25,20 @@ import mmap, sys
 with open(sys.argv[1], "rb") as file:
     mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
 print("mapped", flush=True)
-sys.stdin.read()
 """
+STAYS = "sys.stdin.read()"
+ENDS_ITS_FIRST_THREAD = """
+import ctypes, threading
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def wait_until(done):
+    until_s = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < until_s
+        time.sleep(0.005)
 
 
 def key_of(pid):
@@ -45,6 +58,7 @@ def wish(mapped, *others, offset=0):
 def root(tmp_path):
     """Give a root on which there are only we: not every process of the machine may be looked at here."""
     (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/version").touch()
     (tmp_path / f"proc/{os.getpid()}").symlink_to(f"/proc/{os.getpid()}")
     return tmp_path
 
@@ -64,9 +78,15 @@ def file(path):
 
 
 @pytest.fixture
-def another(path, root):
+def then():
+    """Give what a process does that has mapped the file."""
+    return STAYS
+
+
+@pytest.fixture
+def another(path, root, then):
     """Start a process that maps the same file; give its PID."""
-    words = [sys.executable, "-c", MAP_IT, str(path)]
+    words = [sys.executable, "-c", MAP_IT + then, str(path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout.readline() == "mapped\n"
         (root / f"proc/{running.pid}").symlink_to(f"/proc/{running.pid}")
@@ -139,3 +159,52 @@ def test_where_a_process_may_not_be_looked_at_it_is_said_rather_than_guessed(roo
 
     with pytest.raises(PermissionError):
         strangers([wish(file)], root)
+
+
+@pytest.mark.parametrize("then", [ENDS_ITS_FIRST_THREAD])
+def test_a_process_whose_first_thread_has_ended_is_a_stranger_like_any_other(root, file, another):
+    wait_until(lambda: proc_stat.read(another).state == "Z")
+
+    assert f"process {another} (" in strangers([wish(file)], root)[0]
+
+
+def test_who_was_forked_and_whose_first_thread_has_ended_has_the_anonymous_memory_too(root, monkeypatch):
+    """Its file says so by being empty, or by ESRCH."""
+    read = maps.read
+
+    def read_or_esrch(pid, root):
+        if pid == 9:
+            raise ProcessLookupError
+        return read(pid, root)
+
+    monkeypatch.setattr(maps, "read", read_or_esrch)
+    (root / "proc/9/task").mkdir(parents=True)
+    (root / "proc/9/stat").write_text(stat(9, num_threads=2))
+    (root / f"proc/9/task/{os.getpid()}").symlink_to(f"/proc/{os.getpid()}")
+    with mmap.mmap(-1, LENGTH, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory[:] = b"1" * LENGTH
+
+        assert "process 9 (" in strangers([wish(memory)], root)[0]
+
+
+def test_a_process_of_which_every_thread_ends_meanwhile_maps_nothing(root, file):
+    for directory in ("proc/9", "proc/9/task/9", "proc/9/task/11"):
+        (root / directory).mkdir(parents=True, exist_ok=True)
+        (root / directory / "maps").touch()
+        (root / directory / "stat").write_text(stat(9, num_threads=2))
+    (root / "proc/9/task/11/stat").write_text(stat(11))
+    (root / "proc/9/task/11/maps").unlink()
+
+    assert strangers([wish(file)], root) == [""]
+
+
+def test_a_process_that_ended_before_it_is_moved_is_told_and_keeps_no_other_from_moving_for_all(root, file):
+    gone = replace(wish(file), process=ProcessKey(7, 7))
+
+    assert strangers([gone, wish(file)], root) == ["it ended", ""]
+
+
+def test_where_not_all_can_be_looked_at_in_time_that_is_said_of_what_is_shared(root, file):
+    alone = replace(wish(file), among=())
+
+    assert strangers([alone, wish(file)], root, until_s=0.0) == ["", IN_TIME]

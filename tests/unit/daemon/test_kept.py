@@ -133,6 +133,21 @@ def test_a_job_that_is_no_longer_labelled_gets_back_what_it_had(service, labelle
     assert labelled.masks() == [CPUS]
 
 
+def test_what_is_off_below_a_job_keeps_what_its_owner_bound_it_to(service, labelled, new_job):  # noqa: F811
+    apart = new_job(below=labelled)
+    os.setxattr(apart.directory, "user.numad.policy", b"off")
+    os.sched_setaffinity(apart.start().pid, FIRST)
+    until_moved(service)
+    narrowed = labelled.masks()
+    os.removexattr(labelled.directory, "user.numad.policy")
+
+    restored = service.restore_affinities()
+
+    assert narrowed == [FIRST] * 2
+    assert restored.threads == 1
+    assert (apart.masks(), labelled.masks()) == ([FIRST], [FIRST, CPUS])
+
+
 def test_a_job_whose_profile_leaves_tasks_alone_gets_back_what_it_had(service, labelled):
     until_moved(service)
     narrowed = labelled.masks()

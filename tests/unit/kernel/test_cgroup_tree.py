@@ -235,6 +235,24 @@ def test_where_a_new_one_is_one_too_many_the_tree_is_walked_from_then_on(mount, 
     assert paths(tree) == ["/", "/a", "/a/b", "/a/new", "/d"]
 
 
+def test_what_is_hidden_when_a_new_one_was_one_too_many_is_forgotten(mount, monkeypatch):
+    look = cgroup.look
+
+    def refusing(mount, path):
+        if path == "/c":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(mount, path)
+
+    refuse(monkeypatch, errno.ENOSPC, after=4)
+    tree = Tree(mount)
+    (mount / "a/new").mkdir()
+    (mount / "c").chmod(0o711)
+    monkeypatch.setattr(cgroup, "look", refusing)
+
+    assert tree.refresh()
+    assert paths(tree) == ["/", "/a", "/a/b", "/a/new"]
+
+
 def test_a_tree_that_is_gone_holds_nothing(tmp_path):
     assert paths(Tree(tmp_path / "gone")) == []
 

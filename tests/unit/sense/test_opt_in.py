@@ -71,6 +71,20 @@ def test_jobs_come_in_the_order_of_their_paths():
     assert list(jobs({"/": None, "/b": "default", "/a": "default"})) == ["/a", "/b"]
 
 
+def test_apart_from_a_job_are_those_that_begin_below_it_and_what_is_off():
+    labels = {
+        "/a": "default",
+        "/a/b": "default",
+        "/a/b/c": "off",
+        "/a/d": None,
+        "/a/e": "no name",
+        "/ab": "off",
+    }
+    told = found(labels)
+
+    assert [opt_in.apart(told, job) for job in told.jobs] == [(1, 2), (2,)]
+
+
 def test_an_off_holds_for_everything_below_it():
     labels = {
         "/": None,
