@@ -14,13 +14,13 @@ from rich.table import Table
 from numad_py import __version__, profiles
 from numad_py.cli import outsiders, settings
 from numad_py.cli.progress import bar
-from numad_py.cli.replaying import Case, Conditions, begun, files, made, refuse_empty
+from numad_py.cli.replaying import Case, Conditions, begun, made, refuse_empty
 from numad_py.guard import Limits
 from numad_py.profile import Profile
 from numad_py.sim import pool, replay, report, results, script, shipped
 from numad_py.sim.score import Score
 from numad_py.sim.sight import Acuity
-from numad_py.trace import Passed
+from numad_py.trace import Passed, files_of
 
 Result = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def swept(
 
     Raises ProfileError, before anything is replayed, for a setting that is not known or makes no sense.
     """
-    sources = [_Source(path, results.sha256_of(files(path))) for path in traces]
+    sources = [_Source(path, results.sha256_of(files_of(path))) for path in traces]
     sources += [_Source(path, results.sha256_of([path]), script.document(path)) for path in scenarios]
     for source in sources:
         settings.check(grid[0], _moving(under.policies), scenario=source.mapping is not None)

@@ -10,7 +10,7 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor
 from typer.testing import CliRunner
 
-from numad_py import profiles
+from numad_py import profiles, trace
 from numad_py.cli.main import application
 from numad_py.cli.train import UNSCORED
 from numad_py.learn import CannotTrain, card, draws, examples, fitting, split
@@ -113,6 +113,21 @@ def test_examples_of_a_case_have_finite_figures(case):
     assert np.isfinite(found.features).all()
     assert (np.abs(found.label) <= max(examples.TIMES)).all()
     assert {*found.family.tolist()} == {case.family}
+
+
+def test_a_ring_teaches_what_one_file_does(tmp_path):
+    header, ticks = trace.read(TRACE)
+    (tmp_path / "traces").mkdir()
+    ring = tmp_path / "traces" / "two-nodes.jsonl"
+    with trace.RingWriter(ring, header, MIB) as writer:
+        for tick in ticks:
+            writer.write(tick)
+    assert len(trace.ring_segments(ring)) > 1
+
+    whole, parts = examples.of(draws.Case(TRACE, 0)), examples.of(draws.Case(ring, 0))
+
+    assert len(parts) > 0
+    assert parts.label.tolist() == whole.label.tolist()
 
 
 def test_the_card_begins_with_the_verdict_and_has_every_feature(fitted):
