@@ -35,7 +35,7 @@ from numad_py.sim.sight import Acuity
 from numad_py.topology import Columns, Floats, Ints, Topology
 
 HORIZON_S: Final = 60.0
-SHORTEST_S: Final = 20.0  # that the end of a trace may leave of it
+SHORTEST_S: Final = 20.0  # that looks may tell of it, towards the end of a trace or where they are rare
 NOTICED_S: Final = 4.0
 MOST: Final = 120  # examples of one case
 TIMES: Final = (-1.0, 4.0)  # that a label is kept within: a ratio of small figures says little
@@ -113,7 +113,8 @@ class _Lives:
 
     def look(self, truth: Snapshot, recorded: Tick) -> None:
         elapsed_s = truth.time_s - self.times_s[-1] if self.times_s else np.inf
-        cores, held = truth.cpu_s / elapsed_s, truth.movable_bytes.sum(axis=1)
+        cores = truth.cpu_s / elapsed_s
+        held = [int(each.regions.resident_bytes.sum()) for each in truth.processes]
         for key, at in truth.row_of.items():
             looks, rows = self._of.setdefault(key, ([], []))
             looks.append(len(self.times_s))
@@ -171,11 +172,15 @@ def _played(
 
 
 def _chosen(case: Case, noted: Sequence[_Candidate], lives: _Lives) -> list[_Candidate]:
-    end_s = lives.times_s[-1] if lives.times_s else 0.0
+    times_s = np.array(lives.times_s)
+
+    def followed_s(begun_s: float) -> float:
+        return float(times_s[times_s <= begun_s + HORIZON_S][-1]) - begun_s
+
     usable = [
         each
         for each in noted
-        if each.time_s <= end_s - SHORTEST_S and each.time_s <= lives.moved_s.get(each.key, np.inf)
+        if followed_s(each.time_s) >= SHORTEST_S and each.time_s <= lives.moved_s.get(each.key, np.inf)
     ]
     return Random(case.name).sample(usable, min(MOST, len(usable)))  # noqa: S311 - a draw, not a secret
 

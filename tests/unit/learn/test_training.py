@@ -3,6 +3,7 @@
 """A model learns what candidates really save, is no better than chance on shuffled labels, and ships with its card."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,24 @@ from numad_py.learn.examples import Examples, saved_ns
 from numad_py.learn.withheld import Effect
 from numad_py.policies.features import NAMES
 from numad_py.policies.trees import Trees, written
+from numad_py.sim import scenario
 from numad_py.sim.cost import Prices
+from tests.scripts import changed
 
 MIB = 1 << 20
 TRACE = Path(__file__).parents[3] / "sim/traces/two-nodes.jsonl.zst"
+LATE = """
+about: a test
+published: nothing
+marks: [{mark: fitted, figures: [machine, jobs, length_s], source: made up}]
+length_s: 40
+machine: {cpus: [4, 4], memory_mb: [2048, 2048], file_mb: [999, 64], distances: [[10, 21], [21, 10]]}
+jobs:
+  - name: late
+    groups:
+      - run: [{at_s: 0, cores: [0, 1]}]
+        memory: [{kind: heap, mb: [300, 0]}, {kind: file, mb: [9, 0], mapped_by: 2}]
+"""
 PRICES = Prices(np.array([[100.0, 200.0], [200.0, 100.0]]), memory_share=0.5)
 
 
@@ -128,6 +143,41 @@ def test_a_ring_teaches_what_one_file_does(tmp_path):
 
     assert len(parts) > 0
     assert parts.label.tolist() == whole.label.tolist()
+
+
+def recorded(path, header, ticks):
+    """Write a trace of these ticks, and give it as a case."""
+    path.parent.mkdir(parents=True)
+    with trace.Writer(path, header) as writer:
+        for tick in ticks:
+            writer.write(tick)
+    return draws.Case(path, 0)
+
+
+@pytest.mark.parametrize(("apart_s", "are_examples"), [(20, True), (60, True), (61, False), (100, False)])
+def test_looks_too_far_apart_to_tell_what_came_of_a_move_are_no_examples(tmp_path, apart_s, are_examples):
+    header, ticks = trace.read(TRACE)
+    rare = (
+        replace(tick, snapshot=replace(tick.snapshot, time_s=tick.snapshot.time_s * apart_s))
+        for tick in ticks
+    )
+
+    found = examples.of(recorded(tmp_path / "rare" / "a.jsonl", header, rare))
+
+    assert (len(found) > 0) == are_examples
+    assert np.isfinite(found.label).all()
+
+
+def test_files_that_others_map_are_used_too_and_teach_no_greater_saving(tmp_path):
+    def taught(file_mb):
+        late = changed(LATE, **{"mb: [9, 0]": f"mb: [{file_mb}, 0]"})
+        path = tmp_path / f"{file_mb}" / "late" / "a.jsonl"  # of one name: draws are the same
+        return examples.of(recorded(path, late.header("a"), scenario.ticks(late)))
+
+    few, many = taught(9), taught(900)
+
+    assert len(many) == len(few) > 0
+    assert many.label == pytest.approx(few.label)
 
 
 def test_the_card_begins_with_the_verdict_and_has_every_feature(fitted):
