@@ -57,13 +57,17 @@ class _Candidate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Examples(Columns):
-    """Columns by example. ``off`` is the label where all costs are off; machines and families are those of the case."""
+    """Columns by example. ``off`` is the label where all costs are off; machines and families are those of the case.
+
+    Moving takes ``cost_ns`` as it is published, and really ``paid_ns``, where all costs are off.
+    """
 
     features: Floats
     label: Floats
     off: Floats
     predicted_ns: Floats
     cost_ns: Floats
+    paid_ns: Floats
     family: NDArray[np.str_]
     machine: NDArray[np.str_]
 
@@ -206,12 +210,13 @@ def _priced(
                 *(gone_share * label / (each.predicted_ns * elapsed_s.sum()) for label in labels),
                 each.predicted_ns,
                 cost_ns,
+                _moving_ns(each.leaving, off, on.page_bytes),
             )
         )
-    label, off_label, predicted, cost = np.array(found).T
+    label, off_label, *costs = np.array(found).T
     features = np.array([each.features for each in chosen])
     names = (np.full(len(chosen), name) for name in (case.family, machine))
-    return Examples(features, np.clip(label, *TIMES), np.clip(off_label, *TIMES), predicted, cost, *names)
+    return Examples(features, np.clip(label, *TIMES), np.clip(off_label, *TIMES), *costs, *names)
 
 
 def saved_ns(
@@ -232,11 +237,15 @@ def saved_ns(
     for at, (gain, passed_s) in enumerate(zip(gained.tolist(), elapsed_s.tolist(), strict=True)):
         lost_s = lost_s + passed_s if gain < 0 else 0.0
         if lost_s >= NOTICED_S:
-            back_ns = float(leaving.sum() / page_bytes * prices.page_ns(np.array([page_bytes]))[0])
-            return float(gained[: at + 1].sum()) - back_ns
+            return float(gained[: at + 1].sum()) - _moving_ns(leaving, prices, page_bytes)
     return float(gained.sum())
+
+
+def _moving_ns(leaving: Ints, prices: Prices, page_bytes: int) -> float:
+    return float(leaving.sum() / page_bytes * prices.page_ns(np.array([page_bytes]))[0])
 
 
 def _none() -> Examples:
     nothing, unnamed = np.zeros(0), np.zeros(0, np.str_)
-    return Examples(np.zeros((0, len(NAMES))), nothing, nothing, nothing, nothing, unnamed, unnamed)
+    features = np.zeros((0, len(NAMES)))
+    return Examples(features, nothing, nothing, nothing, nothing, nothing, unnamed, unnamed)

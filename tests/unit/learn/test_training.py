@@ -48,7 +48,7 @@ def made_up(count=600, *, shuffled=False):
     label = random.permutation(label) if shuffled else label
     names = (np.array([f"{kind}{each % 8}" for each in range(count)]) for kind in ("family", "machine"))
     ones = np.ones(count)
-    return Examples(features, label, label, ones * 1e8, ones * 1e9, *names)
+    return Examples(features, label, label, ones * 1e8, ones * 1e9, ones * 1e9, *names)
 
 
 def by_number():
@@ -79,6 +79,14 @@ def test_shuffled_labels_show_no_skill():
     fitted = fitting.fit(made_up(shuffled=True), by_number(), lambda _: None)
 
     assert fitted.scored.skill < 0.05
+
+
+def test_whether_a_move_paid_is_told_by_what_it_took_and_not_by_its_published_price():
+    one = np.ones(1)
+    scored = fitting.Scored(one, one, one, one, one * 1e8, cost_ns=one * 1e9, paid_ns=one * 9e9)
+
+    assert scored.right(one) == 0
+    assert replace(scored, paid_ns=one * 2e9).right(one) == 1
 
 
 def test_too_few_examples_are_refused():
@@ -126,6 +134,7 @@ def test_examples_of_a_case_have_finite_figures(case):
 
     assert len(found) > 0
     assert np.isfinite(found.features).all()
+    assert len({*(found.paid_ns / found.cost_ns).round(3).tolist()}) == len({*found.machine.tolist()})
     assert (np.abs(found.label) <= max(examples.TIMES)).all()
     assert {*found.family.tolist()} == {case.family}
 
