@@ -98,7 +98,7 @@ def _words(row: Row, rows: Rows) -> Iterator[str]:
     yield "nobody" if row.mover == NOBODY else row.mover
     yield _figures(cells, "remote_access_share", ".3f")
     settled = sorted(cell["settled_s"] for cell in cells if cell["settled_s"] is not None)
-    yield ", ".join(f"{each} s" for each in settled) or "never"
+    yield ", ".join([*(f"{each} s" for each in settled), *["never"] * (len(cells) - len(settled))])
     yield _figures(cells, "moved_pages", ",.0f")
     yield "" if row.mover == NOBODY else _figures(cells, "mover_cpu_s", ".1f") + " s"
     yield "; ".join(f"{what}: {_kept(met=met)}" for what, met in _wanted(row, rows))

@@ -17,6 +17,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from numad_py.cli.seconds import finite
 from numad_py.cli.simulate import simulate
 from numad_py.daemon import log
 from numad_py.daemon.config import Config, Mode
@@ -53,7 +54,7 @@ def demo(
         int, typer.Option(metavar="MB", min=8, help="Memory of the demo job; 1 MB = 2^20 bytes.")
     ] = 200,
     limit_s: Annotated[
-        float, typer.Option("--limit", metavar="SECONDS", min=1, help="When to give up.")
+        float, typer.Option("--limit", metavar="SECONDS", min=1, callback=finite, help="When to give up.")
     ] = 60.0,
 ) -> None:
     """See a late-bound job repaired, here or in the simulator.

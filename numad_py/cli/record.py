@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from numad_py import profiles, trace
+from numad_py.cli.seconds import finite
 from numad_py.daemon import config, log
 from numad_py.daemon.config import LONGEST_PERIOD_S, SHORTEST_PERIOD_S, Mode
 from numad_py.daemon.running import heard_signals
@@ -27,7 +28,13 @@ def record(
     *,
     duration_s: Annotated[
         float,
-        typer.Option("--duration", metavar="SECONDS", min=0, help="How long to record; 0: until Ctrl-C."),
+        typer.Option(
+            "--duration",
+            metavar="SECONDS",
+            min=0,
+            callback=finite,
+            help="How long to record; 0: until Ctrl-C.",
+        ),
     ] = 0.0,
     period_s: Annotated[
         float,
@@ -36,6 +43,7 @@ def record(
             metavar="SECONDS",
             min=SHORTEST_PERIOD_S,
             max=LONGEST_PERIOD_S,
+            callback=finite,
             help="Time between looks.",
         ),
     ] = 1.0,

@@ -181,14 +181,9 @@ def traces(paths: Sequence[Path], under: Conditions, *, jobs: int, shown: bool) 
     return [_together([next(parts) for _ in split], under) for split in splits]
 
 
-def files(path: Path) -> list[Path]:
-    """Give the files of a trace: itself, or all segments of a ring."""
-    return [path] if path.exists() else trace.ring_segments(path) or [path]
-
-
 def size_bytes(path: Path) -> int:
     """Say how large a trace is; raises OSError where there is none."""
-    return sum(file.stat().st_size for file in files(path))
+    return sum(file.stat().st_size for file in trace.files_of(path))
 
 
 def _split(path: Path, under: Conditions, most: int) -> list[Case]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from numad_py.cli.seconds import finite
 from numad_py.sim import cost
 from numad_py.sim.baselines import BASELINES
 
@@ -60,6 +61,7 @@ Deadline = Annotated[
         "--deadline",
         metavar="SECONDS",
         min=0,
+        callback=finite,
         help="How long moves of one turn may take. Default: as the daemon's, four fifths of the time between looks.",
     ),
 ]

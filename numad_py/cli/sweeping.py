@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from numad_py import __version__
+from numad_py import __version__, profiles
 from numad_py.cli import outsiders, settings
 from numad_py.cli.progress import bar
-from numad_py.cli.replaying import Case, Conditions, begun, files, made, refuse_empty
-from numad_py.sim import pool, replay, report, results, script
+from numad_py.cli.replaying import Case, Conditions, begun, made, refuse_empty
+from numad_py.guard import Limits
+from numad_py.profile import Profile
+from numad_py.sim import pool, replay, report, results, script, shipped
 from numad_py.sim.score import Score
 from numad_py.sim.sight import Acuity
-from numad_py.trace import Passed
+from numad_py.trace import Passed, files_of
 
 Result = Mapping[str, Any]
 
@@ -63,7 +65,7 @@ def swept(
 
     Raises ProfileError, before anything is replayed, for a setting that is not known or makes no sense.
     """
-    sources = [_Source(path, results.sha256_of(files(path))) for path in traces]
+    sources = [_Source(path, results.sha256_of(files_of(path))) for path in traces]
     sources += [_Source(path, results.sha256_of([path]), script.document(path)) for path in scenarios]
     for source in sources:
         settings.check(grid[0], _moving(under.policies), scenario=source.mapping is not None)
@@ -130,19 +132,36 @@ def _ignore(count: int) -> None:
 def _point(source: _Source, under: Conditions, chosen: Mapping[str, Any]) -> _Point:
     """Give one point, all of whose settings make sense."""
     settings.of_cost(chosen)
-    made = [asdict(settings.changed(outsiders.load(name), chosen)) for name in _moving(under.policies)]
-    under = replace(under, settings=chosen)
-    name = results.name_of(
-        source=source.sha256,
-        policies=made,
-        machine=results.sha256_of([under.machine]) if under.machine else None,
-        under=asdict(replace(under, machine=None)),
-        version=__version__,
-    )
     mapping = None
     if source.mapping is not None:
         mapping = settings.scripted(source.mapping, chosen, str(source.path))
+    made = [_all_of(settings.changed(outsiders.load(name), chosen)) for name in _moving(under.policies)]
+    under = replace(under, settings=chosen)
+    machine = under.machine or _played_on(mapping)
+    name = results.name_of(
+        source=source.sha256,
+        policies=made,
+        machine=results.sha256_of([machine]) if machine else None,
+        under=asdict(replace(under, machine=None)),
+        version=__version__,
+    )
     return _Point(name, source, Case(source.path, under, mapping))
+
+
+def _played_on(mapping: Mapping[str, Any] | None) -> Path | None:
+    named = (mapping or {}).get("played_on")
+    return shipped.find("machines", named) if named else None
+
+
+def _all_of(profile: Profile[Any, Limits]) -> dict[str, Any]:
+    """Give all that a profile says, and what the model that it names holds, which is another once it is trained anew."""
+    said = asdict(profile)
+    if (
+        profile.policy == profiles.LEARNED
+        and (path := profiles.find_model(profile.parameters.model)).exists()
+    ):
+        said["model"] = results.sha256_of([path])
+    return said
 
 
 def _result(point: _Point, values: Mapping[str, Any]) -> Result:

@@ -62,7 +62,7 @@ def _errors(scored: "Scored") -> Iterator[str]:
     yield ""
     right, prices = scored.right(scored.predicted), scored.right(np.ones_like(scored.label))
     yield "Skill is the share of the squared error of always saying the mean of the training labels that is gone; 0 is none."
-    yield f"Whether a move pays for itself within {HORIZON_S:.0f} s is told rightly of {right:.0%} of the candidates; prices alone tell {prices:.0%}."
+    yield f"Whether a move pays for itself within {HORIZON_S:.0f} s is told rightly of {right:.0%} of the candidates, by what moving really took; prices alone tell {prices:.0%}."
     yield ""
 
 

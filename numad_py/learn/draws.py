@@ -9,6 +9,7 @@ Application: the same names give the same draws. Scores are of costs that are 30
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,9 +20,9 @@ import msgspec
 import numpy as np
 
 from numad_py import trace
-from numad_py.learn import made
+from numad_py.learn import CannotTrain, made
 from numad_py.model import Tick
-from numad_py.sim import cost, scenario, script, shipped
+from numad_py.sim import cost, results, scenario, script, shipped
 from numad_py.sim.cost import Prices
 from numad_py.topology import Topology
 
@@ -30,6 +31,7 @@ NOT_SOCKETS: Final = ("grace-hopper",)  # whose second node has no CPUs
 MACHINES_EACH: Final = 3  # that a case is priced on
 LONGEST_S: Final = 150.0
 OFF: Final = 0.3  # costs of what is scored
+_FORMAT: Final = re.compile(r"\.(jsonl(\.gz|\.zst)?|yaml)$")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Case:
     @property
     def name(self) -> str:
         """Tell it from all others."""
-        return f"{self.path.parent.name}/{self.family}/{self.draw}"
+        return f"{self.path.parent.name}/{_FORMAT.sub('', self.path.name)}/{self.draw}"
 
     @property
     def is_made(self) -> bool:
@@ -59,20 +61,30 @@ class Case:
 
 
 def cases(scenarios: Sequence[Path], traces: Sequence[Path], draws: int, made_each: int) -> list[Case]:
-    """Give all cases: so many draws of each scenario, so many jobs of each kind; a trace is one."""
+    """Give all cases: so many draws of each scenario, so many jobs of each kind; a trace is one.
+
+    Raises CannotTrain where two would have one name.
+    """
     kinds = [Path(made.FOLDER, kind) for kind in made.KINDS]
     drawn = [*((path, draws) for path in scenarios), *((kind, made_each) for kind in kinds)]
-    return [
+    found = [
         *(Case(path, draw) for path, often in drawn for draw in range(often)),
         *(Case(path, 0) for path in traces),
     ]
+    by_name: dict[str, Path] = {}
+    for case in found:
+        if case.name in by_name:
+            raise CannotTrain(
+                f"{by_name[case.name]} and {case.path} are both called {case.name}: rename one, or leave it out"
+            )
+        by_name[case.name] = case.path
+    return found
 
 
 def sha256(case: Case) -> str:
     """Give the hash of what is played, its figures to nine digits: the last bits of a logarithm are each CPU's own."""
     if case.is_trace:
-        with case.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return results.sha256_of(trace.files_of(case.path))
     return hashlib.sha256(msgspec.json.encode(_rounded(asdict(drawn(case))))).hexdigest()
 
 

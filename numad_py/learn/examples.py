@@ -35,7 +35,7 @@ from numad_py.sim.sight import Acuity
 from numad_py.topology import Columns, Floats, Ints, Topology
 
 HORIZON_S: Final = 60.0
-SHORTEST_S: Final = 20.0  # that the end of a trace may leave of it
+SHORTEST_S: Final = 20.0  # that looks may tell of it, towards the end of a trace or where they are rare
 NOTICED_S: Final = 4.0
 MOST: Final = 120  # examples of one case
 TIMES: Final = (-1.0, 4.0)  # that a label is kept within: a ratio of small figures says little
@@ -57,13 +57,17 @@ class _Candidate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Examples(Columns):
-    """Columns by example. ``off`` is the label where all costs are off; machines and families are those of the case."""
+    """Columns by example. ``off`` is the label where all costs are off; machines and families are those of the case.
+
+    Moving takes ``cost_ns`` as it is published, and really ``paid_ns``, where all costs are off.
+    """
 
     features: Floats
     label: Floats
     off: Floats
     predicted_ns: Floats
     cost_ns: Floats
+    paid_ns: Floats
     family: NDArray[np.str_]
     machine: NDArray[np.str_]
 
@@ -113,7 +117,8 @@ class _Lives:
 
     def look(self, truth: Snapshot, recorded: Tick) -> None:
         elapsed_s = truth.time_s - self.times_s[-1] if self.times_s else np.inf
-        cores, held = truth.cpu_s / elapsed_s, truth.movable_bytes.sum(axis=1)
+        cores = truth.cpu_s / elapsed_s
+        held = [int(each.regions.resident_bytes.sum()) for each in truth.processes]
         for key, at in truth.row_of.items():
             looks, rows = self._of.setdefault(key, ([], []))
             looks.append(len(self.times_s))
@@ -171,11 +176,15 @@ def _played(
 
 
 def _chosen(case: Case, noted: Sequence[_Candidate], lives: _Lives) -> list[_Candidate]:
-    end_s = lives.times_s[-1] if lives.times_s else 0.0
+    times_s = np.array(lives.times_s)
+
+    def followed_s(begun_s: float) -> float:
+        return float(times_s[times_s <= begun_s + HORIZON_S][-1]) - begun_s
+
     usable = [
         each
         for each in noted
-        if each.time_s <= end_s - SHORTEST_S and each.time_s <= lives.moved_s.get(each.key, np.inf)
+        if followed_s(each.time_s) >= SHORTEST_S and each.time_s <= lives.moved_s.get(each.key, np.inf)
     ]
     return Random(case.name).sample(usable, min(MOST, len(usable)))  # noqa: S311 - a draw, not a secret
 
@@ -201,12 +210,13 @@ def _priced(
                 *(gone_share * label / (each.predicted_ns * elapsed_s.sum()) for label in labels),
                 each.predicted_ns,
                 cost_ns,
+                _moving_ns(each.leaving, off, on.page_bytes),
             )
         )
-    label, off_label, predicted, cost = np.array(found).T
+    label, off_label, *costs = np.array(found).T
     features = np.array([each.features for each in chosen])
     names = (np.full(len(chosen), name) for name in (case.family, machine))
-    return Examples(features, np.clip(label, *TIMES), np.clip(off_label, *TIMES), predicted, cost, *names)
+    return Examples(features, np.clip(label, *TIMES), np.clip(off_label, *TIMES), *costs, *names)
 
 
 def saved_ns(
@@ -227,11 +237,15 @@ def saved_ns(
     for at, (gain, passed_s) in enumerate(zip(gained.tolist(), elapsed_s.tolist(), strict=True)):
         lost_s = lost_s + passed_s if gain < 0 else 0.0
         if lost_s >= NOTICED_S:
-            back_ns = float(leaving.sum() / page_bytes * prices.page_ns(np.array([page_bytes]))[0])
-            return float(gained[: at + 1].sum()) - back_ns
+            return float(gained[: at + 1].sum()) - _moving_ns(leaving, prices, page_bytes)
     return float(gained.sum())
+
+
+def _moving_ns(leaving: Ints, prices: Prices, page_bytes: int) -> float:
+    return float(leaving.sum() / page_bytes * prices.page_ns(np.array([page_bytes]))[0])
 
 
 def _none() -> Examples:
     nothing, unnamed = np.zeros(0), np.zeros(0, np.str_)
-    return Examples(np.zeros((0, len(NAMES))), nothing, nothing, nothing, nothing, unnamed, unnamed)
+    features = np.zeros((0, len(NAMES)))
+    return Examples(features, nothing, nothing, nothing, nothing, nothing, unnamed, unnamed)

@@ -33,7 +33,10 @@ FEWEST: Final = 200  # examples that a fold is trained on
 
 @dataclass(frozen=True, eq=False)
 class Scored(Columns):
-    """Predictions of what nothing was trained on, beside what it came to; ``plain`` is the mean of what was trained on."""
+    """Predictions of what nothing was trained on, beside what it came to; ``plain`` is the mean of what was trained on.
+
+    Moving is thought to take ``cost_ns``, and took ``paid_ns``.
+    """
 
     fold: Ints
     label: Floats
@@ -41,6 +44,7 @@ class Scored(Columns):
     plain: Floats
     predicted_ns: Floats
     cost_ns: Floats
+    paid_ns: Floats
 
     @property
     def skill(self) -> float:
@@ -54,7 +58,7 @@ class Scored(Columns):
 
     def right(self, times: Floats) -> float:
         """Say of which share it is right whether moving pays for itself within the horizon."""
-        worth = self.label * self.predicted_ns * HORIZON_S > self.cost_ns
+        worth = self.label * self.predicted_ns * HORIZON_S > self.paid_ns
         said = times * self.predicted_ns * HORIZON_S > self.cost_ns
         return float((worth == said).mean())
 
@@ -135,6 +139,7 @@ def _scored(train: Examples, test: Examples, size: int, fold: int, seed: int) ->
         np.full(len(test), train.label.mean()),
         test.predicted_ns,
         test.cost_ns,
+        test.paid_ns,
     )
 
 

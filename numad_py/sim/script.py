@@ -163,6 +163,8 @@ class Memory:
             raise ValueError("shared_as: what one process alone maps is not shared")
         if any(mb < 0 for mb in self.mb):
             raise ValueError("mb: none is below 0")
+        if any(each.mb_per_s < 0 for each in self.grows):
+            raise ValueError("grows: nothing grows by less than 0")
         if any(often < 0 for part in self.touched_by for often in part):
             raise ValueError("touched_by: nothing is touched less often than never")
 
@@ -190,6 +192,8 @@ class Group:
             raise ValueError("run: the first phase begins at_s: 0")
         if [phase.at_s for phase in self.run] != sorted({phase.at_s for phase in self.run}):
             raise ValueError("run: each phase begins after the one before")
+        if not self.memory:
+            raise ValueError("memory: a region is needed, which may hold nothing")
         if self.repeat_s is not None and self.repeat_s <= self.run[-1].at_s:
             raise ValueError("repeat_s: the last phase begins before it")
         if (self.investigated_s is None) == any(memory.touched_by for memory in self.memory):

@@ -123,6 +123,11 @@ def ring_segments(path: Path) -> list[Path]:
     return [segment for _, segment in _numbered_segments(path)]
 
 
+def files_of(path: Path) -> list[Path]:
+    """Give the files of a trace: itself, or all segments of a ring; itself, too, where nothing is there."""
+    return [path] if path.exists() else ring_segments(path) or [path]
+
+
 def _numbered_segments(path: Path) -> list[tuple[int, Path]]:
     stem, ending = _stem_and_ending(path)
     name = re.compile(rf"{re.escape(stem)}\.(\d{{6,}}){re.escape(ending)}", re.ASCII)

@@ -12,7 +12,7 @@ from numad_py.mendable import Mendable
 from numad_py.model import Tick
 from numad_py.trace import wire
 from numad_py.trace.compression import count_nothing, decompressed
-from numad_py.trace.files import ring_segments
+from numad_py.trace.files import files_of
 from numad_py.trace.header import Header, header_of
 from numad_py.trace.ticks import Decoder
 from numad_py.trace.wire import Damage, Kind
@@ -128,7 +128,7 @@ class _Opened:
 
 
 def _opened_all(path: Path, report: _Report, on_bytes: Callable[[int], None]) -> Iterator[_Opened]:
-    parts = [path] if path.exists() else ring_segments(path) or [path]
+    parts = files_of(path)
     for part in parts:
         try:
             yield _opened(part, on_bytes)

@@ -13,6 +13,7 @@ from numad_py import __version__, trace
 from numad_py.cli import sweeping
 from numad_py.cli.simulate import simulate
 from numad_py.profile import ProfileError
+from numad_py.profiles import find_model
 from tests import two_nodes
 
 SCENARIO = """
@@ -166,6 +167,33 @@ def test_what_a_point_depends_on_makes_it_another(recorded, scenario, tmp_path, 
     found(recorded, *sets)
 
     assert count() == 5
+
+
+def test_a_model_that_was_trained_anew_makes_a_point_another(recorded, tmp_path, monkeypatch):
+    into, count = tmp_path / "results.jsonl", replayed(monkeypatch)
+    model, mine = tmp_path / "model.json", tmp_path / "mine.yaml"
+    mine.write_text(f"policy: learned\nparameters: {{model: {model}}}\n")
+    sets = ("--set", "mine.patience=2", "--policy", mine, "--into", into)
+
+    found(recorded, *sets)
+    found(recorded, *sets)
+    model.write_bytes(find_model("model.json").read_bytes())
+    found(recorded, *sets)
+    model.write_bytes(b"another")
+    found(recorded, *sets)
+
+    assert count() == 3
+
+
+def test_the_machine_that_a_scenario_names_makes_a_point_another(scenario, tmp_path, monkeypatch):
+    into, count = tmp_path / "results.jsonl", replayed(monkeypatch)
+    machine = tmp_path / "played.yaml"
+    scenario.write_text(f"{SCENARIO}played_on: {machine}\n")
+    for remote_ns in (140, 140, 200):
+        machine.write_text(f"source: made up\nlatency_ns: [[90, {remote_ns}], [{remote_ns}, 90]]\n")
+        found("--scenario", scenario, "--set", "default.patience=2", "--into", into)
+
+    assert count() == 2
 
 
 def test_a_table_has_a_row_a_point(recorded):

@@ -75,6 +75,38 @@ def test_the_same_trace_under_two_names_in_two_folds_is_refused(tmp_path):
     assert "are the same, and in folds" in refusal(split.check, by, twins, Path("s"))
 
 
+def test_dated_traces_of_one_machine_are_cases_of_one_family(tmp_path):
+    paths = [tmp_path / f"host.{day}.jsonl.zst" for day in ("mon", "tue")]
+    for path in paths:
+        path.write_text(path.name)
+
+    dated = draws.cases([], paths, 1, 0)
+
+    split.check(split.made(dated), dated, Path("s"))
+    assert [case.name for case in dated] == [f"{tmp_path.name}/host.{day}/0" for day in ("mon", "tue")]
+    assert {case.family for case in dated} == {"host"}
+
+
+def test_two_cases_of_one_name_are_refused(tmp_path):
+    paths = [tmp_path / place / "day" / "host.jsonl" for place in "ab"]
+
+    said = refusal(draws.cases, [], paths, 1, 0)
+
+    assert said == f"{paths[0]} and {paths[1]} are both called day/host/0: rename one, or leave it out"
+
+
+def test_a_ring_is_one_case_and_another_once_a_segment_is_added(tmp_path):
+    ring = draws.cases([], [tmp_path / "ring.jsonl"], 1, 0)
+    (tmp_path / "ring.000001.jsonl").write_text("one")
+    (tmp_path / "ring.000002.jsonl").write_text("two")
+    by = split.made(ring)
+    split.check(by, ring, Path("s"))
+
+    (tmp_path / "ring.000003.jsonl").write_text("three")
+
+    assert "is not in it as it is now" in refusal(split.check, by, ring, Path("s"))
+
+
 def test_without_a_split_nothing_is_trained(tmp_path):
     assert "there is no split yet" in refusal(split.read, tmp_path / "none.json")
 

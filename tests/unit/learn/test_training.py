@@ -3,6 +3,7 @@
 """A model learns what candidates really save, is no better than chance on shuffled labels, and ships with its card."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor
 from typer.testing import CliRunner
 
-from numad_py import profiles
+from numad_py import profiles, trace
 from numad_py.cli.main import application
 from numad_py.cli.train import UNSCORED
 from numad_py.learn import CannotTrain, card, draws, examples, fitting, split
@@ -18,10 +19,24 @@ from numad_py.learn.examples import Examples, saved_ns
 from numad_py.learn.withheld import Effect
 from numad_py.policies.features import NAMES
 from numad_py.policies.trees import Trees, written
+from numad_py.sim import scenario
 from numad_py.sim.cost import Prices
+from tests.scripts import changed
 
 MIB = 1 << 20
 TRACE = Path(__file__).parents[3] / "sim/traces/two-nodes.jsonl.zst"
+LATE = """
+about: a test
+published: nothing
+marks: [{mark: fitted, figures: [machine, jobs, length_s], source: made up}]
+length_s: 40
+machine: {cpus: [4, 4], memory_mb: [2048, 2048], file_mb: [999, 64], distances: [[10, 21], [21, 10]]}
+jobs:
+  - name: late
+    groups:
+      - run: [{at_s: 0, cores: [0, 1]}]
+        memory: [{kind: heap, mb: [300, 0]}, {kind: file, mb: [9, 0], mapped_by: 2}]
+"""
 PRICES = Prices(np.array([[100.0, 200.0], [200.0, 100.0]]), memory_share=0.5)
 
 
@@ -33,7 +48,7 @@ def made_up(count=600, *, shuffled=False):
     label = random.permutation(label) if shuffled else label
     names = (np.array([f"{kind}{each % 8}" for each in range(count)]) for kind in ("family", "machine"))
     ones = np.ones(count)
-    return Examples(features, label, label, ones * 1e8, ones * 1e9, *names)
+    return Examples(features, label, label, ones * 1e8, ones * 1e9, ones * 1e9, *names)
 
 
 def by_number():
@@ -64,6 +79,14 @@ def test_shuffled_labels_show_no_skill():
     fitted = fitting.fit(made_up(shuffled=True), by_number(), lambda _: None)
 
     assert fitted.scored.skill < 0.05
+
+
+def test_whether_a_move_paid_is_told_by_what_it_took_and_not_by_its_published_price():
+    one = np.ones(1)
+    scored = fitting.Scored(one, one, one, one, one * 1e8, cost_ns=one * 1e9, paid_ns=one * 9e9)
+
+    assert scored.right(one) == 0
+    assert replace(scored, paid_ns=one * 2e9).right(one) == 1
 
 
 def test_too_few_examples_are_refused():
@@ -111,8 +134,59 @@ def test_examples_of_a_case_have_finite_figures(case):
 
     assert len(found) > 0
     assert np.isfinite(found.features).all()
+    assert len({*(found.paid_ns / found.cost_ns).round(3).tolist()}) == len({*found.machine.tolist()})
     assert (np.abs(found.label) <= max(examples.TIMES)).all()
     assert {*found.family.tolist()} == {case.family}
+
+
+def test_a_ring_teaches_what_one_file_does(tmp_path):
+    header, ticks = trace.read(TRACE)
+    (tmp_path / "traces").mkdir()
+    ring = tmp_path / "traces" / "two-nodes.jsonl"
+    with trace.RingWriter(ring, header, MIB) as writer:
+        for tick in ticks:
+            writer.write(tick)
+    assert len(trace.ring_segments(ring)) > 1
+
+    whole, parts = examples.of(draws.Case(TRACE, 0)), examples.of(draws.Case(ring, 0))
+
+    assert len(parts) > 0
+    assert parts.label.tolist() == whole.label.tolist()
+
+
+def recorded(path, header, ticks):
+    """Write a trace of these ticks, and give it as a case."""
+    path.parent.mkdir(parents=True)
+    with trace.Writer(path, header) as writer:
+        for tick in ticks:
+            writer.write(tick)
+    return draws.Case(path, 0)
+
+
+@pytest.mark.parametrize(("apart_s", "are_examples"), [(20, True), (60, True), (61, False), (100, False)])
+def test_looks_too_far_apart_to_tell_what_came_of_a_move_are_no_examples(tmp_path, apart_s, are_examples):
+    header, ticks = trace.read(TRACE)
+    rare = (
+        replace(tick, snapshot=replace(tick.snapshot, time_s=tick.snapshot.time_s * apart_s))
+        for tick in ticks
+    )
+
+    found = examples.of(recorded(tmp_path / "rare" / "a.jsonl", header, rare))
+
+    assert (len(found) > 0) == are_examples
+    assert np.isfinite(found.label).all()
+
+
+def test_files_that_others_map_are_used_too_and_teach_no_greater_saving(tmp_path):
+    def taught(file_mb):
+        late = changed(LATE, **{"mb: [9, 0]": f"mb: [{file_mb}, 0]"})
+        path = tmp_path / f"{file_mb}" / "late" / "a.jsonl"  # of one name: draws are the same
+        return examples.of(recorded(path, late.header("a"), scenario.ticks(late)))
+
+    few, many = taught(9), taught(900)
+
+    assert len(many) == len(few) > 0
+    assert many.label == pytest.approx(few.label)
 
 
 def test_the_card_begins_with_the_verdict_and_has_every_feature(fitted):

@@ -117,6 +117,15 @@ def test_memory_that_nobody_uses_answers_as_at_rest():
     assert solve(TWO, asked(0.0, 0.0)).latency_ns == pytest.approx(IDLE_NS)
 
 
+def test_who_holds_nothing_asks_for_nothing_even_where_all_its_time_would_wait():
+    among = asked(50.0, 20.0, share=((1.0, 0.0), (0.0, 0.0)))
+
+    found, alone = solve(TWO, among), solve(TWO, asked(50.0, 0.0))
+
+    assert found.latency_ns == pytest.approx(alone.latency_ns)
+    assert found.gb_per_s == pytest.approx(alone.gb_per_s)
+
+
 def test_latency_follows_the_curve_where_traffic_does_not_wait():
     found = solve(TWO, asked(50.0, 0.0, waiting_share=0.0))
 

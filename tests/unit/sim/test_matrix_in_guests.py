@@ -89,3 +89,14 @@ def test_of_several_runs_the_page_has_the_median_and_the_range():
 
     assert "| 0.080 (0.050–0.300) | 4 s, 4 s, 4 s | 100 (100–100) |" in Path(matrix_table.PAGE).read_text()
     assert "at most 0.10: met; after 8 s: met" in Path(matrix_table.PAGE).read_text()
+
+
+def test_a_run_that_never_settled_stands_beside_those_that_did():
+    runs = [counted(CELL._replace(balancing="off"), 0.05, 100) for _ in range(3)]
+    matrix_table.keep([runs[0], runs[1] | {"settled_s": None}, runs[2] | {"settled_s": 3}])
+
+    matrix_table.write(119)
+
+    page = Path(matrix_table.PAGE).read_text()
+    assert "| 3 s, 4 s, never |" in page
+    assert "after 8 s: missed" in page

@@ -137,6 +137,8 @@ def test_a_node_that_is_to_hold_more_than_it_has_is_named_with_the_time():
         ("cores: [1, 0]", "cores: [1]", "one: a figure for each of the 2 nodes is needed"),
         ("mb: [10, 0]", "mb: [-1, 0]", "mb: found a list; none is below 0"),
         ("mb: [10, 0]", "mb: [1, 0], page_kb: 0", "at least 1"),
+        ("[{kind: heap, mb: [10, 0]}]", "[]", "memory: found a list; a region is needed"),
+        ("mb: [10, 0]", "mb: [1, 0], grows: [{at_s: 1, until_s: 2, mb_per_s: -9}]", "nothing grows by less"),
         ("length_s: 10", "length_s: 0.5", "at least one look is needed"),
         ("mark: fitted", "mark: guessed", "sourced, measured, fitted"),
         (
