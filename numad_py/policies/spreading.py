@@ -2,10 +2,10 @@
 
 """Spread what several nodes use hard, so that one node's memory does not have to serve them all.
 
-Problem: where no part of memory belongs to a node, it is as far wherever it lies; but all of it on one node is served
-with that node's bandwidth alone.
+Problem: where no part of memory belongs to a node, it is as far on any node that uses it; but all of it on one node is
+served with that node's bandwidth alone, and where nobody runs it is farther for all.
 Primitive: the cores that a node's memory has to serve, beside those that it can (`prices.streams`). Beyond that
-all who reach for it wait for as much longer.
+all who reach for it wait for as much longer; and how much longer they wait for distance than if it lay among them.
 Application: page by page over the nodes that use it, if that pays for itself, distance counted too. CPU time does not
 tell what is asked of memory: who is not known to compute is taken to stream.
 """
@@ -24,6 +24,11 @@ from numad_py.policies.wishes import MB, UNKNOWN, Evidence, Weigh, Wish
 from numad_py.topology import Bools, Floats, Ints, Topology
 
 LEAST_USE_SHARE: Final = 0.1  # of the CPU time, for a node to get a part
+LEAST_USE_OF_EVEN: Final = 0.4  # of an even share, where nodes are so many that this is less
+FAR_SHARE: Final = (
+    0.1  # of memory where none of its threads runs, from which on it is spread for distance alone,
+)
+FAR_RATIO: Final = 1.05  # if all wait so many times as long for it as they would then
 
 
 class Use(NamedTuple):
@@ -78,7 +83,7 @@ def wishes(
 
 def move(process: Process, rows: Bools, wish: Wish, on: Topology) -> MovePages:
     """Wish for these regions to be spread."""
-    held = process.regions.resident_bytes * on.has_cpus
+    held = process.regions.resident_bytes * on.may_leave
     chosen = rows & (held.sum(axis=1) > 0)
     regions, sources = process.regions.take(chosen), held[chosen].sum(axis=0) > 0
     return MovePages(
@@ -94,18 +99,20 @@ def move(process: Process, rows: Bools, wish: Wish, on: Topology) -> MovePages:
 
 
 def _wish(process: Process, rows: Bools, cores: Floats, on: Topology) -> Wish | None:
-    """Weigh these regions as they lie beside as they would; None where one node's memory could serve all who use them."""
-    over = (
-        on.has_cpus & np.isin(on.node_ids, process.nodes_allowed) & (cores >= LEAST_USE_SHARE * cores.sum())
-    )
+    """Weigh these regions as they lie beside as they would; None where one node's memory serves all who use them, as near."""
+    least_share = min(LEAST_USE_SHARE, LEAST_USE_OF_EVEN / on.has_cpus.sum())
+    over = on.has_cpus & np.isin(on.node_ids, process.nodes_allowed) & (cores >= least_share * cores.sum())
     possible = (cores <= POSSIBLE_SHARE * on.cpus_by_node).all()
-    hard = _asking(cores[None], on)[0] > prices.streams(on)[over].max(initial=0)
-    if not (hard and possible and over.sum() > 1):
+    if not possible or over.sum() < 2:  # noqa: PLR2004 - several
         return None
-    held = process.regions.resident_bytes[rows].sum(axis=0) * on.has_cpus
+    held = process.regions.resident_bytes[rows].sum(axis=0) * on.may_leave
     even = over * held.sum() // over.sum()
     every, away = max(int(held.sum()), 1), int(np.maximum(held - even, 0).sum())
     now, then = _waited(np.array([cores, cores]), np.array([held, even]) / every, on).tolist()
+    hard = _asking(cores[None], on)[0] > prices.streams(on)[over].max()
+    far = held[~over].sum() > FAR_SHARE * every and now > FAR_RATIO * then
+    if not (hard or far):
+        return None
     return Wish(
         tuple(node.id for node, fit in zip(on.nodes, over.tolist(), strict=True) if fit),
         told=False,

@@ -23,7 +23,7 @@ Where idle memory makes room, what found none on its node has some made there (`
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -37,6 +37,7 @@ from numad_py.model import (
     Explanation,
     Held,
     MovePages,
+    Outcome,
     Plan,
     ProcessKey,
     Refusal,
@@ -94,6 +95,9 @@ _LIMITS: Final = {
     "payback_s": "pays_within_s",
 }
 _THERE_AND_BACK: Final = 2  # what comes and what makes room for it, both of which take a while
+ELSEWHERE_SHARE: Final = (
+    0.1  # of its CPU time, from which on what an investigation told counts, and it is investigated
+)
 FORGETS: Final = 0.8  # of its restlessness, that a process keeps from look to look
 
 
@@ -120,6 +124,8 @@ class Threshold(Policy):
         )
         self._tasks = TaskMoves(self._weigh, self.parameters) if tasks else None
         self._computing: set[int] = set()
+        self._short = Counter[ProcessKey]()  # of room, for what was asked at the last look
+        self._refused: set[ProcessKey] = set()
         self._looked: tuple[Snapshot, Snapshot] | None = None  # what was seen, and without what jobs share
         self._regions: list[Regions] = []  # of the processes of that look
 
@@ -142,6 +148,7 @@ class Threshold(Policy):
         )
         self._looked, snapshot = (snapshot, rest), rest
         parts = dict(self._shards(snapshot, home))
+        home[list(parts)] = SEVERAL
         offers = Candidates.joined(
             [
                 candidates.whole(snapshot, home, cores),
@@ -184,14 +191,19 @@ class Threshold(Policy):
         for task_move, outcome in zip(tick.plan.task_moves, tick.task_outcomes, strict=True):
             if self._tasks and self._tasks.review(task_move, outcome, tick.snapshot.topology):
                 self._evidence[task_move.process] = UNKNOWN  # who is bound wanders no more
-        own = (
+        own = [
             (move, outcome)
             for move, outcome in zip(tick.plan.moves, tick.outcomes, strict=True)
             if not move.among
-        )
+        ]
         done = Counter(move.process for move, outcome in own if outcome.ending is Ending.DONE)
         for key in [key for key in self._told if done[key] and done[key] == self._asked[key]]:
             del self._told[key]
+        if self._asked:
+            self._refused = self._asked.keys() - {
+                move.process for move, outcome in own if _may_go_on(outcome)
+            }
+            self._refused -= (_held_for_room(tick.plan.held) - self._short).keys()
 
     def explain(self, key: ProcessKey) -> Explanation | None:
         if self._looked is None or key not in self._seen:
@@ -225,13 +237,13 @@ class Threshold(Policy):
         return tuple(compared)
 
     def _shards(self, snapshot: Snapshot, home: Ints) -> Iterator[tuple[int, Shards]]:
-        """Give by row the parts of processes of which was told who uses what, where they have no single home."""
+        """Give by row the parts of processes of which was told who uses what, and that run on several nodes yet."""
         told = ((each.key, each.accesses or self._told.get(each.key)) for each in snapshot.processes)
         self._told = {key: accesses for key, accesses in told if accesses}
         share_above = self.parameters.home_cpu_share_above
         for key, accesses in self._told.items():
             row = snapshot.row_of[key]
-            if home[row] == SEVERAL:
+            if home[row] != NO_EVIDENCE and _is_elsewhere(snapshot.cpu_s[row]):
                 process = snapshot.processes[row]
                 parts = shards.parts(process, accesses, snapshot.topology, home_share_above=share_above)
                 if parts:
@@ -298,7 +310,7 @@ class Threshold(Policy):
             if bytes_:
                 move = bring(process, parts.get(row), offers.take(np.array([at])), bytes_, on)
                 moves.append(replace(move, figures=figures))
-        self._asked = Counter(move.process for move in moves)
+        self._asked, self._short = Counter(move.process for move in moves), _held_for_room(held)
         if self._idle:
             saved_ns = self.parameters.pays_within_s * worth * offers.confidence
             pays = saved_ns > _THERE_AND_BACK * offers.ns_per_byte
@@ -307,10 +319,15 @@ class Threshold(Policy):
         return Plan(tuple(moves), tuple(held))
 
     def _may_go(self, snapshot: Snapshot, offers: Candidates) -> Bools:
-        """Say of each candidate whether its cpuset allows the target; the guard says no to the others."""
+        """Say of each candidate whether its cpuset allows the target, and the guard allowed as much at the last look."""
         ids, processes = snapshot.topology.node_ids, snapshot.processes
-        rows = zip(offers.process.tolist(), offers.target.tolist(), strict=True)
-        return np.array([ids[target] in processes[row].nodes_allowed for row, target in rows], bool)
+        rows = [
+            (processes[row], ids[target])
+            for row, target in zip(offers.process.tolist(), offers.target.tolist(), strict=True)
+        ]
+        return np.array(
+            [target in each.nodes_allowed and each.key not in self._refused for each, target in rows], bool
+        )
 
     def _spread(self, snapshot: Snapshot, wanted: Mapping[int, Wish]) -> Iterator[MovePages]:
         for row, wish in wanted.items():
@@ -321,3 +338,17 @@ class Threshold(Policy):
 
     def _figures(self, key: ProcessKey) -> dict[str, float]:
         return figures_of(self._seen[key], self._evidence[key].looks)
+
+
+def _is_elsewhere(cpu_s: Floats) -> bool:
+    """Say whether so much CPU time is away from the node of most of it that an investigation would look."""
+    return bool(cpu_s.sum() - cpu_s.max() > ELSEWHERE_SHARE * cpu_s.sum())
+
+
+def _may_go_on(outcome: Outcome) -> bool:
+    return bool(outcome.moved_bytes) or outcome.ending is Ending.DRY_RUN
+
+
+def _held_for_room(held: Iterable[Held]) -> Counter[ProcessKey]:
+    """Count by process what was held back for the lack of room or of time, and may go soon."""
+    return Counter(each.process for each in held if each.why in (Refusal.NO_ROOM, Refusal.RATE))

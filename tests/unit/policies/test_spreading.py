@@ -168,3 +168,32 @@ def test_what_few_workers_share_is_not_spread():
     _, plans = decide(*[workers(busy=few)] * 40)
 
     assert [move.reason for plan in plans for move in plan.moves if move.among] == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "away"), [({2: PAGES}, PAGES), ({0: PAGES * 95 // 100, 2: PAGES * 5 // 100}, 0)]
+)
+def test_memory_where_none_of_its_threads_runs_comes_among_them_however_few_they_are(pages, away):
+    on = topology(3, cpus=10)
+
+    found = wishes(streaming(pages, each=2, on=on), on=on)
+
+    assert [(wish.targets, wish.remote_bytes // 4096) for wish in found.values()] == [((0, 1), away)] * bool(
+        away
+    )
+
+
+def test_memory_of_nodes_without_cpus_is_spread_over_those_that_use_it():
+    on = topology(3, cpus=10, cpuless=(2,))
+
+    _, plans = decide(*[streaming({2: PAGES}, each=2, on=on)] * 3, on=on)
+
+    assert asked(plans[-1]) == [(Reason.SPREAD, (2,), (0, 1), PAGES)]
+
+
+def test_of_many_nodes_that_use_it_alike_each_has_its_part():
+    on = topology(12, cpus=10)
+
+    found = wishes(streaming({0: PAGES}, dict.fromkeys(range(12), 0.9), on=on), on=on)
+
+    assert [wish.targets for wish in found.values()] == [tuple(range(12))]

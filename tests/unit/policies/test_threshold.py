@@ -12,6 +12,7 @@ from numad_py.model import (
     AccessSource,
     Decision,
     Ending,
+    Held,
     Mempolicy,
     Outcome,
     Refusal,
@@ -20,7 +21,7 @@ from numad_py.model import (
     Tick,
 )
 from numad_py.policies.threshold import Threshold, ThresholdParameters
-from tests.builders import MIB, node_memory, process, regions, snapshot, threads, topology
+from tests.builders import MIB, node_memory, process, regions, snapshot, threads, tick, topology
 
 REMOTE = {0: 9000, 1: 1000}
 HOME = {0: 0, 1: 10000}
@@ -474,3 +475,55 @@ def test_a_process_of_which_no_cpu_time_was_ever_read_moves_nothing():
     seen = plans(Threshold(ThresholdParameters(patience=1)), unread, unread, late_bound())
 
     assert [len(plan.moves) for plan in seen] == [0, 0, 1]
+
+
+def after_two(first, outcomes, held=()):
+    """Show two that want the same room, of which the second finds none; let the first end so, and give the next plan."""
+    policy = Threshold(ThresholdParameters(patience=1))
+    both = [late_bound(pid=1), late_bound(pid=2, cpu_s=0.5)]
+    seen = snapshot(1.0, processes=both, memory=node_memory(free={0: 0, 1: 8 * MIB + 4096 * 9000}))
+    plan = policy.decide(seen)
+    assert [(move.process.pid, move.limit_bytes // 4096) for move in plan.moves] == [(1, 9000)]
+    policy.review(tick(seen, moves=plan.moves[:first], outcomes=outcomes, held=(*plan.held, *held)))
+    return policy.decide(replace(seen, time_s=2.0))
+
+
+@pytest.mark.parametrize(
+    ("first", "outcomes"),
+    [(1, [Outcome(Ending.DONE, 0, {"unmovable": 9000})]), (0, [])],
+    ids=["nothing of it would move", "the guard refused it"],
+)
+def test_what_is_asked_for_in_vain_takes_no_room_from_others(first, outcomes):
+    plan = after_two(first, outcomes)
+
+    assert {move.process.pid: move.limit_bytes // 4096 for move in plan.moves} == {1: 9000, 2: 9000}
+
+
+@pytest.mark.parametrize(
+    ("first", "outcomes", "whys"),
+    [
+        (1, [Outcome(Ending.DEADLINE, 4096)], []),
+        (1, [Outcome(Ending.DRY_RUN)], []),
+        (0, [], [Refusal.RATE]),
+        (0, [], [Refusal.NO_ROOM]),
+    ],
+    ids=["some of it moved", "nothing is moved", "it waits for its turn", "it waits for room"],
+)
+def test_what_moves_soon_keeps_its_room(first, outcomes, whys):
+    held = [Held(late_bound(pid=1).key, 4096, why, {}) for why in whys]
+
+    plan = after_two(first, outcomes, held)
+
+    assert [move.process.pid for move in plan.moves] == [1]
+
+
+@pytest.mark.parametrize(("elsewhere_s", "targets"), [(0.25, [(1,)]), (0.05, [(0,)])])
+def test_what_was_told_counts_while_so_much_runs_elsewhere_as_is_investigated(elsewhere_s, targets):
+    policy = Threshold(ThresholdParameters(patience=1))
+    one = halves()
+    ran = replace(one.threads, cpu_s=np.array([1 - elsewhere_s, elsewhere_s]))
+    lies = regions({0: 4000, 1: 4000}) if elsewhere_s < 0.1 else one.regions
+
+    plan = policy.decide(snapshot(processes=[replace(one, threads=ran, regions=lies)]))
+
+    assert [move.targets for move in plan.moves] == targets
