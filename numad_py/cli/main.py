@@ -5,6 +5,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated, Final
 
 import typer
@@ -66,6 +67,8 @@ def options(
 
 def main() -> None:
     """Run one verb; what the user can mend ends in one sentence and exit 1."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a locale without all our signs is no reason to end
+        sys.stdout.reconfigure(errors="replace")
     try:
         application(sys.argv[1:])(prog_name="numad-py")
     except (Mendable, OSError) as error:
