@@ -21,6 +21,7 @@ from numad_py import __version__, machines
 from numad_py.act import price
 from numad_py.calibrate import CannotCalibrate, company, events, site
 from numad_py.calibrate.figures import QUICK, THOROUGH
+from numad_py.cli import plain
 from numad_py.kernel import Malformed, cpu_model, hypervisor, pmu_events
 from numad_py.kernel.hypervisor import Host
 from numad_py.machines import Known, MachineFile
@@ -56,7 +57,7 @@ def calibrate(
         print(msgspec.json.format(msgspec.json.encode(asdict(machine))).decode())
         return
     for line in told(machine, output):
-        Console().print(line, highlight=False)
+        plain.show(line)
 
 
 def _measured(*, quick: bool) -> MachineFile:

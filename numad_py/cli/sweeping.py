@@ -116,12 +116,16 @@ def table(of_source: Sequence[Result]) -> Table:
     title = f"{Path(of_source[0]['source']).name}: {len(of_source)} points under {', '.join(policies)}"
     drawn = Table(title=title, title_justify="left", caption=report.CAPTION, caption_justify="left")
     for key in keys:
-        drawn.add_column(key.replace(".", ".\n"), justify="right", no_wrap=True)
+        drawn.add_column(key.replace(".", ".\n"), justify="right")
     for label, name in itertools.product(figures, policies):
         drawn.add_column(label if len(policies) == 1 else f"{name}: {label}", justify="right")
     for result in of_source:
         cells = (cell(result["policies"][name]) for cell in figures.values() for name in policies)
         drawn.add_row(*(f"{result['settings'][key]}" for key in keys), *cells)
+    report.narrow(drawn.columns)
+    drawn.width = 1 + sum(
+        (column.width or 0) + 3 for column in drawn.columns
+    )  # which may be more than a terminal's
     return drawn
 
 
