@@ -22,6 +22,7 @@ from numad_py.act import price
 from numad_py.calibrate import CannotCalibrate, company, events, site
 from numad_py.calibrate.figures import QUICK, THOROUGH
 from numad_py.cli import plain
+from numad_py.cli.writable import refuse_unwritable
 from numad_py.kernel import Malformed, cpu_model, hypervisor, pmu_events
 from numad_py.kernel.hypervisor import Host
 from numad_py.machines import Known, MachineFile
@@ -47,10 +48,11 @@ def calibrate(
     at once, and the price of moving pages: about a minute on two nodes. Only memory and threads of its own are touched.
     Let the machine do nothing else meanwhile. The file is what simulate --machine reads.
     """
-    if output.exists() and not overwrite:
+    if os.path.lexists(output) and not overwrite:
         raise FileExistsError(f"{output} exists: name another file, or say --overwrite")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent} is no folder: make it first")
+    refuse_unwritable(output)
     machine = _measured(quick=quick)
     machines.write(output, machine, overwrite=overwrite)
     if as_json:

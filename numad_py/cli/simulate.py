@@ -20,6 +20,7 @@ from numad_py import machines, profiles
 from numad_py.cli import outsiders, plain, playing, replaying, sweeping
 from numad_py.cli import simulate_options as options
 from numad_py.cli.replaying import Conditions, Replayed
+from numad_py.cli.writable import refuse_unwritable
 from numad_py.profile import ProfileError
 from numad_py.sim import grid as grids
 from numad_py.sim import html_page, pool, replay, report, shipped
@@ -223,12 +224,21 @@ def _refuse_what_is_no_report(html: Path, traces: list[Path]) -> None:
         why = "is a trace to be replayed: name another file"
     if why:
         raise typer.BadParameter(f"{html}: {why}", param_hint="--html")
+    with _unfinished(html) as unfinished:
+        refuse_unwritable(unfinished)
 
 
 def _write(path: Path, document: str) -> None:
     """Put the whole file in its place at once, or leave what was there."""
+    with _unfinished(path) as unfinished:
+        _put(unfinished, path, document)
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Give the name that a file has until it is whole; what goes wrong with that is told of the file."""
     try:
-        _put(path.with_name(f".{path.name}.{os.getpid()}"), path, document)
+        yield path.with_name(f".{path.name}.{os.getpid()}")
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
