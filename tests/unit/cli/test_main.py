@@ -104,6 +104,7 @@ def test_an_unknown_verb_is_a_mistake_in_the_command(run):
         (FileExistsError("a.jsonl exists, name another"), "a.jsonl exists, name another"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/a"), "/a: No such file"),
         (PermissionError(errno.EACCES, "Permission denied", "/b"), "/b: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "/\x1b[2J"), r"/\x1b[2J: Permission denied"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
     ],
 )
