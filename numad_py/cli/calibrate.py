@@ -150,7 +150,7 @@ def _table(name: str, matrix: Known, nodes: tuple[int, ...]) -> Table:
     table = Table(name, *map(str, nodes), box=box.SIMPLE, pad_edge=False)
     for node, row in zip(nodes, matrix, strict=True):
         table.add_row(f"from node {node} to", *("-" if cell is None else f"{cell:.1f}" for cell in row))
-    return table
+    return plain.whole(table)
 
 
 def _events(name: str) -> str:

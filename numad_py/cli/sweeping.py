@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.table import Table
 
 from numad_py import __version__, profiles
-from numad_py.cli import outsiders, settings
+from numad_py.cli import outsiders, plain, settings
 from numad_py.cli.progress import bar
 from numad_py.cli.replaying import Case, Conditions, begun, made, refuse_empty
 from numad_py.guard import Limits
@@ -123,10 +123,7 @@ def table(of_source: Sequence[Result]) -> Table:
         cells = (cell(result["policies"][name]) for cell in figures.values() for name in policies)
         drawn.add_row(*(f"{result['settings'][key]}" for key in keys), *cells)
     report.narrow(drawn.columns)
-    drawn.width = 1 + sum(
-        (column.width or 0) + 3 for column in drawn.columns
-    )  # which may be more than a terminal's
-    return drawn
+    return plain.whole(drawn)
 
 
 def _ignore(count: int) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from numad_py import machines
 from numad_py.calibrate import CannotCalibrate, figures, site
 from numad_py.cli import calibrate as verb
+from numad_py.cli import plain
 from numad_py.cli.calibrate import calibrate
 from numad_py.cli.writable import refuse_unwritable
 from numad_py.kernel.hypervisor import Host
@@ -113,6 +114,17 @@ def test_without_numba_one_sentence_says_what_to_install(tmp_path, monkeypatch):
 
     with pytest.raises(CannotCalibrate, match="calibrate needs numba, which is not installed"):
         calibrate(output=tmp_path / "machine.yaml")
+
+
+def test_no_figure_of_many_nodes_is_cut_or_folded_on_80_columns(capsys):
+    machine = MachineFile("test", ((1234.5,) * 12,) * 12, measured=Measured(nodes=tuple(range(12))))
+
+    plain.show(next(iter(verb.told(machine, Path("m.yaml")))))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()) for line in lines if "from" in line] == [
+        f"from node {node} to{' 1234.5' * 12}" for node in range(12)
+    ]
 
 
 def test_every_figure_of_two_nodes_is_told(capsys):
