@@ -21,6 +21,8 @@ from numad_py import __version__, machines
 from numad_py.act import price
 from numad_py.calibrate import CannotCalibrate, company, events, site
 from numad_py.calibrate.figures import QUICK, THOROUGH
+from numad_py.cli import plain
+from numad_py.cli.writable import refuse_unwritable
 from numad_py.kernel import Malformed, cpu_model, hypervisor, pmu_events
 from numad_py.kernel.hypervisor import Host
 from numad_py.machines import Known, MachineFile
@@ -46,17 +48,18 @@ def calibrate(
     at once, and the price of moving pages: about a minute on two nodes. Only memory and threads of its own are touched.
     Let the machine do nothing else meanwhile. The file is what simulate --machine reads.
     """
-    if output.exists() and not overwrite:
+    if os.path.lexists(output) and not overwrite:
         raise FileExistsError(f"{output} exists: name another file, or say --overwrite")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent} is no folder: make it first")
+    refuse_unwritable(output)
     machine = _measured(quick=quick)
     machines.write(output, machine, overwrite=overwrite)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(asdict(machine))).decode())
         return
     for line in told(machine, output):
-        Console().print(line, highlight=False)
+        plain.show(line)
 
 
 def _measured(*, quick: bool) -> MachineFile:
@@ -147,7 +150,7 @@ def _table(name: str, matrix: Known, nodes: tuple[int, ...]) -> Table:
     table = Table(name, *map(str, nodes), box=box.SIMPLE, pad_edge=False)
     for node, row in zip(nodes, matrix, strict=True):
         table.add_row(f"from node {node} to", *("-" if cell is None else f"{cell:.1f}" for cell in row))
-    return table
+    return plain.whole(table)
 
 
 def _events(name: str) -> str:

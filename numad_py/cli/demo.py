@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,8 @@ from numad_py.daemon import log
 from numad_py.daemon.config import Config, Mode
 from numad_py.daemon.running import heard_signals
 from numad_py.daemon.service import Service
-from numad_py.kernel import cgroup, cpulist, node_sysfs
+from numad_py.kernel import cgroup, cpulist, node_sysfs, proc_status
+from numad_py.kernel.proc_status import Status
 from numad_py.model import RegionKind, Snapshot, Tick
 from numad_py.topology import Node
 
@@ -80,8 +81,10 @@ def demo(
 
 def _why_not() -> str:
     """Say what keeps the demo from running here; nothing where it can."""
-    if len(_usable_nodes()) < 2:  # noqa: PLR2004
+    if len(_local_nodes()) < 2:  # noqa: PLR2004
         return "This machine has one NUMA node with CPUs and memory"
+    if len(_usable_nodes()) < 2:  # noqa: PLR2004
+        return "This process may not use CPUs and memory of two NUMA nodes"
     if os.geteuid() != 0:
         return "Only root can make and label a cgroup"
     if cgroup.read_mount_point() is None:
@@ -89,8 +92,17 @@ def _why_not() -> str:
     return ""
 
 
-def _usable_nodes() -> list[Node]:
+def _local_nodes() -> list[Node]:
     return [node for node in node_sysfs.read_topology().nodes if node.cpus and node.total_bytes]
+
+
+def _usable_nodes() -> list[Node]:
+    return usable(_local_nodes(), proc_status.read(os.getpid()))
+
+
+def usable(nodes: Iterable[Node], by: Status) -> list[Node]:
+    """Give those whose memory and some of whose CPUs a process may use."""
+    return [node for node in nodes if node.id in by.nodes_allowed and {*node.cpus} & {*by.cpus_allowed}]
 
 
 def _two_nodes() -> tuple[Node, Node]:
@@ -112,10 +124,17 @@ def _labelled_job(mb: int, home: Node, away: Node) -> Iterator[Path]:
     """Start the job in a cgroup of its own; give the folder above, whose only label is the job's."""
     with _cgroup() as group, _job(mb, away) as pid:
         (group / "cgroup.procs").write_text(str(pid))
-        bind = [_TASKSET, "-p", "-c", cpulist.render(home.cpus), str(pid)]
-        subprocess.run(bind, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words
+        bind(pid, home)
         os.setxattr(group, cgroup.LABEL, b"default")
         yield group.parent
+
+
+def bind(pid: int, node: Node) -> None:
+    """Have a process run on a node; raise ChildProcessError where it may not."""
+    words = [_TASKSET, "-p", "-c", cpulist.render(node.cpus), str(pid)]
+    bound = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603 - our own words
+    if bound.returncode:
+        raise ChildProcessError(f"the demo job cannot be bound to node {node.id}: {bound.stderr.strip()}")
 
 
 @contextmanager

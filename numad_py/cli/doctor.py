@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from numad_py.cli import plain
 from numad_py.sense import movers, visible
 
 
@@ -29,9 +29,8 @@ def doctor(
             )
         )
         return
-    console = Console()
-    console.print(_senses(seen))
-    console.print(_movers(others))
+    plain.show(_senses(seen))
+    plain.show(_movers(others))
 
 
 def _senses(findings: tuple[visible.Finding, ...]) -> Table:

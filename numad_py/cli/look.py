@@ -4,7 +4,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from numad_py.cli import found, hardware
 from numad_py.cli.found import ROWS, Found, FoundJob
 from numad_py.cli.hardware import MB
 from numad_py.daemon import config
+from numad_py.daemon.log import printable
 from numad_py.kernel import cgroup, cpulist, node_sysfs, proc_status
 from numad_py.kernel.cpuset import Cpuset
 from numad_py.topology import Ints, Topology
@@ -43,7 +44,7 @@ def show(pid: int | None, *, as_json: bool, root: Path = Path("/")) -> None:
         _show_machine(topology, as_json=as_json, root=root)
         return
     process = _process(pid, topology, root)
-    print(_json(_process_values(process)) if as_json else "\n".join(_as_numastat(process, topology)))
+    print(_json(_process_values(process)) if as_json else _told(_as_numastat(process, topology)))
 
 
 def _show_machine(topology: Topology, *, as_json: bool, root: Path) -> None:
@@ -58,7 +59,11 @@ def _show_machine(topology: Topology, *, as_json: bool, root: Path) -> None:
         hardware.picture(topology),
         (*_may_use(found.daemons(root)), *_jobs(jobs, topology)),
     )
-    print("\n\n".join("\n".join(part) for part in parts))
+    print("\n\n".join(map(_told, parts)))
+
+
+def _told(lines: Iterable[str]) -> str:
+    return "\n".join(map(printable, lines))
 
 
 def _process(pid: int, topology: Topology, root: Path) -> Found:
@@ -148,20 +153,20 @@ def _values(
 
 def _job_values(job: FoundJob, topology: Topology) -> dict[str, Any]:
     return {
-        "path": job.path,
-        "profile": job.profile,
+        "path": printable(job.path),
+        "profile": printable(job.profile),
         "allowed": asdict(job.allowed) if job.allowed else None,
         "memory_bytes": job.memory_bytes(topology).tolist(),
         "threads": job.threads(),
         "processes": [_process_values(process) for process in job.processes],
-        "unread": job.unread,
+        "unread": {pid: printable(why) for pid, why in job.unread.items()},
     }
 
 
 def _process_values(process: Found) -> dict[str, Any]:
     return {
         "pid": process.pid,
-        "comm": process.comm,
+        "comm": printable(process.comm),
         "allowed": asdict(process.allowed),
         "memory_bytes": {name: row.tolist() for name, row in zip(ROWS, process.memory_bytes, strict=True)},
         "threads": process.threads,

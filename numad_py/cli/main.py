@@ -5,6 +5,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated, Final
 
 import typer
@@ -66,11 +67,20 @@ def options(
 
 def main() -> None:
     """Run one verb; what the user can mend ends in one sentence and exit 1."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a locale without all our signs is no reason to end
+        sys.stdout.reconfigure(errors="replace")
     try:
         application(sys.argv[1:])(prog_name="numad-py")
     except (Mendable, OSError) as error:
-        print(f"numad-py: {_sentence(error)}", file=sys.stderr)
+        print(f"numad-py: {_printable(_sentence(error))}", file=sys.stderr)
         sys.exit(1)
+
+
+def _printable(sentence: str) -> str:
+    """Escape what a file or a cgroup may be called to command a terminal."""
+    from numad_py.daemon.log import printable  # noqa: PLC0415 - not all verbs that end well need a logger
+
+    return "\n".join(map(printable, sentence.split("\n")))
 
 
 def _sentence(error: Exception) -> str:

@@ -7,18 +7,20 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from numad_py import machines, profiles
-from numad_py.cli import outsiders, playing, replaying, sweeping
+from numad_py.cli import outsiders, plain, playing, replaying, sweeping
 from numad_py.cli import simulate_options as options
 from numad_py.cli.replaying import Conditions, Replayed
+from numad_py.cli.writable import refuse_unwritable
 from numad_py.profile import ProfileError
 from numad_py.sim import grid as grids
 from numad_py.sim import html_page, pool, replay, report, shipped
@@ -111,7 +113,7 @@ def _replay(wanted: _Wanted, html: Path | None) -> None:
     if html is not None:
         page = [html_page.Replay(each.title, each.scores, each.histories) for each in replayed]
         _write(html, html_page.page(page))
-    _print(list(map(_values, replayed)), map(_drawn, replayed), as_json=wanted.as_json)
+    _print(list(map(_values, replayed)), chain.from_iterable(map(_drawn, replayed)), as_json=wanted.as_json)
 
 
 def _sweep(wanted: _Wanted, grid: Grid, into: Path | None) -> None:
@@ -133,7 +135,7 @@ def _print(values: Sequence[Any], drawn: Iterable[RenderableType], *, as_json: b
         print(msgspec.json.format(msgspec.json.encode(values)).decode())
         return
     for each in drawn:
-        Console().print(each)
+        plain.show(each)
 
 
 def _policies(named: list[str] | None, grid: Grid) -> tuple[str, ...]:
@@ -192,10 +194,10 @@ def _tell(replayed: Replayed) -> None:
     replaying.refuse_empty(replayed.path, replayed.scores)
 
 
-def _drawn(replayed: Replayed) -> RenderableType:
-    table = report.table(replayed.title, replayed.scores, replayed.ranges)
+def _drawn(replayed: Replayed) -> Iterator[RenderableType]:
+    yield report.table(replayed.title, replayed.scores, replayed.ranges)
     sentences = [f"{each.word}: {each.why}" for each in replayed.verdicts]
-    return Group(table, *(Text(f"{sentence}.") for sentence in (*sentences, *replayed.notes)))
+    yield from (Text(f"{sentence}.") for sentence in (*sentences, *replayed.notes))
 
 
 def _values(replayed: Replayed) -> dict[str, Any]:
@@ -222,12 +224,21 @@ def _refuse_what_is_no_report(html: Path, traces: list[Path]) -> None:
         why = "is a trace to be replayed: name another file"
     if why:
         raise typer.BadParameter(f"{html}: {why}", param_hint="--html")
+    with _unfinished(html) as unfinished:
+        refuse_unwritable(unfinished)
 
 
 def _write(path: Path, document: str) -> None:
     """Put the whole file in its place at once, or leave what was there."""
+    with _unfinished(path) as unfinished:
+        _put(unfinished, path, document)
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Give the name that a file has until it is whole; what goes wrong with that is told of the file."""
     try:
-        _put(path.with_name(f".{path.name}.{os.getpid()}"), path, document)
+        yield path.with_name(f".{path.name}.{os.getpid()}")
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
 

@@ -41,9 +41,13 @@ def status(
 def show(status: Status, console: Console) -> None:
     """Print it for people."""
     for line in _lines(status):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
     if status.jobs:
         console.print(_table(status))
+    for job in status.jobs:
+        if details := list(_details(job)):
+            for line in (job.cgroup, *(f"  {detail}" for detail in details)):
+                console.print(Text(printable(line)), soft_wrap=True)
 
 
 def _lines(status: Status) -> Iterator[str]:
@@ -65,24 +69,23 @@ def _lines(status: Status) -> Iterator[str]:
             f" {cost.postponed} processes were put off"
         )
     for profile, why in status.replaced.items():
-        yield printable(f"profile {profile}: another policy stands in for its own: {why}")
+        yield (f"profile {profile}: another policy stands in for its own: {why}")
     if not status.jobs:
         yield "no job is labelled, or none that you may see"
     for job in status.jobs:
         for each in job.skipped:
-            yield printable(f"skipped in {job.cgroup}: {each.comm}, PID {each.pid}: {each.why}")
+            yield (f"skipped in {job.cgroup}: {each.comm}, PID {each.pid}: {each.why}")
 
 
 def _table(status: Status) -> Table:
+    """Lay out a row for each job; its words fold where a terminal, or the 80 columns of a pipe, are too narrow."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("job", overflow="fold")
-    table.add_column("profile", no_wrap=True)
+    for name in ("job", "profile"):
+        table.add_column(name, overflow="fold")
     for name in ("processes", "MB by node", "remote", "moved MB"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name != "MB by node")
     for job in status.jobs:
         table.add_row(*(Text(printable(cell)) for cell in _row(job, status.nodes)))
-        for line in _details(job):
-            table.add_row(Text(f"  {printable(line)}"))
     return table
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.table import Table
 
 from numad_py import __version__, profiles
-from numad_py.cli import outsiders, settings
+from numad_py.cli import outsiders, plain, settings
 from numad_py.cli.progress import bar
 from numad_py.cli.replaying import Case, Conditions, begun, made, refuse_empty
 from numad_py.guard import Limits
@@ -116,13 +116,14 @@ def table(of_source: Sequence[Result]) -> Table:
     title = f"{Path(of_source[0]['source']).name}: {len(of_source)} points under {', '.join(policies)}"
     drawn = Table(title=title, title_justify="left", caption=report.CAPTION, caption_justify="left")
     for key in keys:
-        drawn.add_column(key.replace(".", ".\n"), justify="right", no_wrap=True)
+        drawn.add_column(key.replace(".", ".\n"), justify="right")
     for label, name in itertools.product(figures, policies):
         drawn.add_column(label if len(policies) == 1 else f"{name}: {label}", justify="right")
     for result in of_source:
         cells = (cell(result["policies"][name]) for cell in figures.values() for name in policies)
         drawn.add_row(*(f"{result['settings'][key]}" for key in keys), *cells)
-    return drawn
+    report.narrow(drawn.columns)
+    return plain.whole(drawn)
 
 
 def _ignore(count: int) -> None:

@@ -10,12 +10,14 @@ from typing import Annotated, Final
 import typer
 
 from numad_py.cli.progress import bar
+from numad_py.cli.writable import refuse_unwritable
 from numad_py.learn import CannotTrain, card, draws, split
 from numad_py.learn.draws import Case
 from numad_py.learn.examples import Examples, effect_of, of
 from numad_py.policies import trees
 from numad_py.sim import pool, shipped
 
+CARD: Final = ".md"
 UNSCORED: Final = "Not a default: whether it beats `greedy` and `default` has not been told; run bench/evaluate.py and say so with --verdict."
 
 
@@ -70,12 +72,20 @@ def train(  # noqa: PLR0913 - options of a command line
     by = split.read(split_file)
     split.check(by, cases, split_file)
     _refuse_without_library()
+    _refuse_output(output)
     _train(cases, by, output, verdict, seed)
 
 
 def _refuse_without_library() -> None:
     if not importlib.util.find_spec("sklearn"):
         raise CannotTrain("train needs scikit-learn, which is not installed: pip install 'numad-py[train]'")
+
+
+def _refuse_output(output: Path) -> None:
+    refuse_unwritable(output)
+    if output.suffix == CARD:
+        raise typer.BadParameter(f"{output}: the card takes that name: end in .json", param_hint="--output")
+    refuse_unwritable(output.with_suffix(CARD))
 
 
 def _train(cases: Sequence[Case], by: split.Split, output: Path, verdict: str, seed: int) -> None:
@@ -87,7 +97,7 @@ def _train(cases: Sequence[Case], by: split.Split, output: Path, verdict: str, s
     examples = _played(cases)
     fitted = fitting.fit(examples, by, print, seed)
     output.write_bytes(trees.written(fitted.model))
-    beside = output.with_suffix(".md")
+    beside = output.with_suffix(CARD)
     beside.write_text(card.text(fitted, examples, cases, effects, verdict), encoding="utf-8")
     print(f"{output} and {beside} are written; skill where nothing was trained on: {fitted.scored.skill:.2f}")
 

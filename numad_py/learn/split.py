@@ -5,7 +5,8 @@
 Problem: what is scored on what it was trained on scores well.
 Primitive: families of workloads, and machines, are dealt into folds. What a fold scores is of its families on its
 machines; it trains on neither: all draws, sizes and times of a family, and all costs of a machine, are on one side.
-Application: the file has the hash of each case; a case that is not as it was then, or not in it, is refused.
+Application: the file has the hash of each case; a case that is not as it was then, or not in it, is refused, and so
+is a machine that is not in it.
 """
 
 import hashlib
@@ -63,7 +64,11 @@ def read(path: Path) -> Split:
 
 
 def check(split: Split, cases: Sequence[Case], path: Path) -> None:
-    """Raise CannotTrain for a case that is new, has changed, or is another one's twin in another fold."""
+    """Raise CannotTrain for a machine that is new, or a case that is, has changed, or is another one's twin in another fold."""
+    if new := {*draws.all_machines()} - split.machines.keys():
+        raise CannotTrain(
+            f"{path}: the machine {min(new)} is not in it, and cases may be priced on it: write the split anew, and commit it"
+        )
     folds: dict[str, tuple[str, int]] = {}
     for case in cases:
         found = draws.sha256(case)

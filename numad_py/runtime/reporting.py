@@ -22,11 +22,14 @@ _ended_s = 0.0  # the last of them
 def progress(step: SupportsFloat) -> None:
     """Say how far this process came: any number that grows in step with its work, as often as you like.
 
-    It is sent now and then, as one datagram, and nobody waits for anything. It never raises: without a daemon, or
-    outside a job, nobody hears it. ``NUMAD_PROGRESS`` names another socket than the packaged daemon's.
+    It is sent now and then, as one datagram, and nobody waits for anything, unless the number is a tensor on a GPU,
+    which is read when the GPU comes to it. It never raises: without a daemon, or outside a job, nobody hears it.
+    ``NUMAD_PROGRESS`` names another socket than the packaged daemon's.
     """
     if _is_time(REST_S):
-        with suppress(ValueError, TypeError, OverflowError):  # that was no number
+        with suppress(
+            Exception
+        ):  # no number, or an array's library that will not tell it now: a RuntimeError
             _send(repr(float(step)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from numad_py.sim.replay import BASELINE
 from numad_py.sim.score import Score
@@ -148,9 +148,9 @@ def table(
     if len(ranked) > _ROOMY:
         ranked = {name: replace(score, timeline=halved(score.timeline)) for name, score in ranked.items()}
     drawn = Table(title=title, title_justify="left", caption=caption(scores), caption_justify="left")
-    drawn.add_column("policy", no_wrap=True)
     if len(ranked) > _FITTING:
         return _brief(drawn, ranked, ranges or {})
+    drawn.add_column("policy", no_wrap=True)
     for name in ranked:
         drawn.add_column(name, justify="right", overflow="fold")
     for row in rows(ranked):
@@ -162,12 +162,20 @@ def table(
 
 def _brief(drawn: Table, ranked: Mapping[str, Score], ranges: Mapping[str, tuple[float, float]]) -> Table:
     """Lay out one row per policy, with as many figures as fit."""
+    drawn.add_column("policy", overflow="fold")
     for label in (*BRIEF, *([FITTED] if ranges else [])):
         drawn.add_column(label, justify="right")
     for name, figures in values(ranked).items():
         fitted = ["{:.2f}–{:.2f}".format(*ranges[name])] if ranges else []
         drawn.add_row(name, *(cell(figures) for cell in BRIEF.values()), *fitted)
+    narrow(drawn.columns[1:])
     return drawn
+
+
+def narrow(columns: Iterable[Column]) -> None:
+    """Fold headers, and no figure: where a table does not fit, Rich would cut both."""
+    for column in columns:
+        column.width = max(map(len, (*str(column.header).split(), *map(str, column.cells))))
 
 
 def values(scores: Mapping[str, Score]) -> dict[str, Any]:

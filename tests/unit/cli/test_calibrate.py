@@ -12,7 +12,9 @@ from rich.console import Console
 from numad_py import machines
 from numad_py.calibrate import CannotCalibrate, figures, site
 from numad_py.cli import calibrate as verb
+from numad_py.cli import plain
 from numad_py.cli.calibrate import calibrate
+from numad_py.cli.writable import refuse_unwritable
 from numad_py.kernel.hypervisor import Host
 from numad_py.machines import Bandwidth, LoadedLatency, MachineFile, Measured
 from numad_py.sim import cost
@@ -64,9 +66,35 @@ def test_a_file_that_is_there_is_not_even_measured_for(tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_a_link_to_nothing_is_not_even_measured_for(tmp_path):
+    (tmp_path / "machine.yaml").symlink_to(tmp_path / "none")
+
+    with pytest.raises(FileExistsError, match="say --overwrite"):
+        calibrate(output=tmp_path / "machine.yaml")
+
+
 def test_a_folder_that_is_not_there_is_not_even_measured_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="none is no folder"):
         calibrate(output=tmp_path / "none" / "machine.yaml")
+
+
+def test_a_file_that_cannot_be_written_is_not_even_measured_for(tmp_path):
+    with pytest.raises(OSError, match=r"Permission denied|Operation not permitted|No such file") as refused:
+        calibrate(output=Path("/proc/machine.yaml"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        calibrate(output=tmp_path / "folder", overwrite=True)
+
+    assert refused.value.filename == "/proc/machine.yaml"
+
+
+def test_a_file_that_is_replaced_is_as_it_was_until_there_is_another(tmp_path):
+    path = tmp_path / "machine.yaml"
+    path.write_text("mine")
+
+    refuse_unwritable(path, tmp_path / "other.yaml")
+
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
 
 
 def test_an_emulated_machine_is_refused(tmp_path, monkeypatch):
@@ -86,6 +114,17 @@ def test_without_numba_one_sentence_says_what_to_install(tmp_path, monkeypatch):
 
     with pytest.raises(CannotCalibrate, match="calibrate needs numba, which is not installed"):
         calibrate(output=tmp_path / "machine.yaml")
+
+
+def test_no_figure_of_many_nodes_is_cut_or_folded_on_80_columns(capsys):
+    machine = MachineFile("test", ((1234.5,) * 12,) * 12, measured=Measured(nodes=tuple(range(12))))
+
+    plain.show(next(iter(verb.told(machine, Path("m.yaml")))))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()) for line in lines if "from" in line] == [
+        f"from node {node} to{' 1234.5' * 12}" for node in range(12)
+    ]
 
 
 def test_every_figure_of_two_nodes_is_told(capsys):

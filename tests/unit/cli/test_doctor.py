@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from numad_py.cli.doctor import doctor
+from numad_py.sense import visible
 
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
@@ -31,6 +32,15 @@ def test_no_word_is_left_out_on_a_narrow_terminal(capsys, monkeypatch):
 
     shown, _ = capsys.readouterr()
     assert "…" not in shown
+
+
+def test_a_remedy_in_brackets_is_shown_as_it_is(capsys, monkeypatch):
+    lacking = visible.Finding("GPUs", "no", "", "pip install 'numad-py[gpu]'")
+    monkeypatch.setattr(visible, "findings", lambda _: (lacking,))
+
+    doctor()
+
+    assert "pip install 'numad-py[gpu]'" in " ".join(capsys.readouterr().out.split())
 
 
 def test_json_holds_the_same_for_machines(capsys):

@@ -128,6 +128,20 @@ def test_one_process_is_shown_in_numastats_words(fake, capsys):
     ]
 
 
+def test_names_are_shown_without_a_terminals_commands(fake, capsys):
+    fake.process(7, comm="\x1b[31mred")
+    fake.job(os.fsdecode(b"train\xff\x1b[2J"), pids=[7])
+
+    machine, process = "\n".join(shown(fake, capsys)), shown(fake, capsys, pid=7)[0]
+    (job,) = values(fake, capsys)["jobs"]
+
+    assert "\x1b" not in machine + process
+    assert r"job /train\udcff\x1b[2J: profile default" in machine
+    assert process.endswith(r"for PID 7 (\x1b[31mred)")
+    assert job["path"] == r"/train\udcff\x1b[2J"
+    assert job["processes"][0]["comm"] == r"\x1b[31mred"
+
+
 def test_machines_are_told_in_bytes(fake, capsys):
     fake.process(7, pages={1: 256})
     fake.job("train", pids=[7])

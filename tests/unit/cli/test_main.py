@@ -3,6 +3,7 @@
 """Every verb helps, and what a user got wrong is told in one sentence with exit 1 or 2, never as a traceback."""
 
 import errno
+import io
 import os
 import re
 import sys
@@ -103,6 +104,7 @@ def test_an_unknown_verb_is_a_mistake_in_the_command(run):
         (FileExistsError("a.jsonl exists, name another"), "a.jsonl exists, name another"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/a"), "/a: No such file"),
         (PermissionError(errno.EACCES, "Permission denied", "/b"), "/b: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "/\x1b[2J"), r"/\x1b[2J: Permission denied"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
     ],
 )
@@ -123,6 +125,18 @@ def test_what_is_our_own_mistake_is_not_hidden(run, monkeypatch):
 
     with pytest.raises(ZeroDivisionError):
         run()
+
+
+def test_a_sign_that_a_locale_lacks_is_no_reason_to_end(run, monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setattr(cli, "application", lambda _: lambda **_: print("local over time: ▁█"))
+
+    status, _, err = run()
+
+    narrow.flush()
+    assert (status, err) == (0, "")
+    assert narrow.buffer.getvalue() == b"local over time: ??\n"
 
 
 @pytest.mark.parametrize("verb", [["daemon", "--trace"], ["record"]])

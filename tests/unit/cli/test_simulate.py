@@ -71,6 +71,12 @@ def test_the_late_bound_and_the_crossed_jobs_of_the_shipped_trace_are_repaired()
     assert default["settle_s"]["/training.slice/late-bound.scope"] < 15
 
 
+def test_a_name_in_brackets_is_shown_as_it_is(tmp_path):
+    shown = ran(short(tmp_path / "a[bold]b:100:.jsonl")).stdout
+
+    assert "a[bold]b:100:.jsonl: 2 nodes" in shown
+
+
 def test_a_policy_may_be_a_name_or_a_file_and_is_called_as_it_was_given(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("policy: hold\n")

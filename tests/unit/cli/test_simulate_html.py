@@ -85,6 +85,15 @@ def test_a_directory_that_is_not_there_is_told_before_anything_is_replayed(tmp_p
     assert "there is no directory" in refused(recorded, "--html", tmp_path / "none" / "report.html")
 
 
+def test_a_directory_that_takes_no_file_is_told_before_anything_is_replayed(recorded):
+    recorded.write_text("{nonsense\n")
+
+    with pytest.raises(PermissionError) as told:
+        ran(recorded, "--html", "/sys/report.html")
+
+    assert told.value.filename == "/sys/report.html"
+
+
 def test_a_trace_is_never_written_over(tmp_path, recorded):
     before = recorded.read_bytes()
     (tmp_path / "link").symlink_to(recorded)

@@ -196,6 +196,23 @@ def test_the_machine_that_a_scenario_names_makes_a_point_another(scenario, tmp_p
     assert count() == 2
 
 
+def test_no_figure_is_cut_where_a_table_does_not_fit_a_terminal(recorded):
+    keys = (
+        "default.pays_within_s",
+        "default.room_for_s",
+        "default.at_once_within_s",
+        "default.guard.cooldown_s",
+    )
+
+    shown = ran(recorded, *(word for key in keys for word in ("--set", f"{key}=2,3"))).stdout
+
+    rows = [line.split("│")[1:-1] for line in shown.splitlines() if line.startswith("│")]
+    assert len(rows) == 16
+    assert {len(row) for row in rows} == {4 + 5}
+    assert "…" not in shown
+    assert all(cell.strip() for row in rows for cell in row)
+
+
 def test_a_table_has_a_row_a_point(recorded):
     shown = ran(recorded, "--set", "default.patience=1,2").stdout
 

@@ -4,9 +4,11 @@
 
 import io
 import json
+import re
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -21,7 +23,7 @@ from numad_py.cli.status import show, status
 from numad_py.daemon import control, control_socket
 from numad_py.daemon.config import Config
 from numad_py.daemon.pause import Pause
-from numad_py.daemon.status import Facts, Ledger
+from numad_py.daemon.status import Facts, JobStatus, Ledger
 from numad_py.model import Ending, Held, Outcome, ProcessKey, Refusal, Skipped
 from numad_py.sense.jobs import Jobs
 from tests.builders import GIB, MIB, job, move, process, snapshot, tick
@@ -104,6 +106,7 @@ def test_a_job_is_a_row_of_a_table():
     lines = [line.split() for line in said.splitlines()]
     row = lines.index(["/train.slice/job-17.scope", "default", "1", "0:1.2", "1:0.4", "75%", "1024.0"])
     assert [" ".join(line) for line in lines[row + 1 :]] == [
+        "/train.slice/job-17.scope",
         "labelled by root's directory",
         "1024.0 MB moved within the last minute",
         "last move: limit",
@@ -111,14 +114,54 @@ def test_a_job_is_a_row_of_a_table():
     ]
 
 
+@pytest.mark.parametrize("nodes", [2, 4, 8])
+def test_on_80_columns_everything_of_a_job_can_be_read(nodes):
+    path, profile = f"/kubepods.slice/{'p' * 80}/cri-containerd-{'c' * 64}.scope", "gpu-rank"
+    placed = [bytes_ << 20 for bytes_ in range(100_001, 100_001 + nodes)]
+    told = JobStatus(
+        cgroup=path,
+        cgroup_id=7,
+        profile=profile,
+        labelled_by=f"root's directory {path}",
+        owner_uid=0,
+        processes=1024,
+        resident_bytes=placed,
+        remote_share=1.0,
+        moved_bytes=99_999_999 << 20,
+        moved_lately_bytes=0,
+        held_back_lately=["no room on the target"],
+        last_outcome=None,
+        progress=None,
+        judged={},
+        skipped=[],
+        postponed=0,
+    )
+    answer = Ledger().told([], mode="act", closed_by={}, paused=None)
+    show(
+        replace(answer, jobs=[told], nodes=list(range(nodes))),
+        Console(file=(stream := io.StringIO()), width=80),
+    )
+
+    table, _, details = stream.getvalue().partition(f"\n{path}\n")
+    head, *rows = table.partition("job ")[2].splitlines()
+    assert head.split() == ["profile", "processes", "MB", "by", "node", "remote", "moved", "MB"]
+    assert "".join(row.split(" ")[0] for row in rows) == path
+    assert [f"{node}:{100_001 + node}.0" for node in range(nodes)] == re.findall(r"\d:\S+", table)
+    assert {profile, "1024", "100%", "99999999.0"} <= set(rows[0].split())
+    assert details.splitlines() == [
+        f"  labelled by root's directory {path}",
+        "  held back: no room on the target",
+    ]
+
+
 def test_who_was_skipped_is_said_without_a_terminals_commands():
     ledger = Ledger()
     skipped = Skipped(ProcessKey(100, 7), "\x1b[31mred", "EACCES")
-    ledger.write(tick(snapshot(jobs=[job(path="/[bold]job")], skipped=[skipped])))
+    ledger.write(tick(snapshot(jobs=[job(path="/[bold]job:100:")], skipped=[skipped])))
 
     said = shown(ledger)
 
-    assert r"skipped in /[bold]job: \x1b[31mred, PID 100: EACCES" in said
+    assert r"skipped in /[bold]job:100:: \x1b[31mred, PID 100: EACCES" in said
     assert "\x1b" not in said
 
 

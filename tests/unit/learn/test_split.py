@@ -65,6 +65,16 @@ def test_a_case_that_is_not_in_the_split_is_refused(cases):
     assert said.startswith("split.json: scenarios/wanderer/0 is not in it as it is now")
 
 
+def test_a_machine_that_is_not_in_the_split_is_refused_before_anything_is_played(cases):
+    by = split.made(cases)
+    name, *others = by.machines
+    before = msgspec.structs.replace(by, machines={other: by.machines[other] for other in others})
+
+    said = refusal(split.check, before, cases, Path("split.json"))
+
+    assert said.startswith(f"split.json: the machine {name} is not in it")
+
+
 def test_the_same_trace_under_two_names_in_two_folds_is_refused(tmp_path):
     paths = [tmp_path / f"{name}.jsonl" for name in "ab"]
     for path in paths:

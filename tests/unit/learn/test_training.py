@@ -247,6 +247,28 @@ def split_by_number(families, machines, fold):
     return np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
 
 
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("none/m.json", "No such file"),
+        ("folder", "Is a directory"),
+        ("m.md", "the card takes that name"),
+    ],
+)
+def test_what_could_not_be_written_is_refused_before_anything_is_played(
+    tmp_path, monkeypatch, output, sentence
+):
+    monkeypatch.delattr("numad_py.cli.train._played")
+    (tmp_path / "folder").mkdir()
+    chosen = ["--scenario", "wanderer", "--draws", "1", "--made", "0", "--split", str(tmp_path / "s.json")]
+    run(*chosen, "--write-split")
+
+    ran = run(*chosen, "--output", str(tmp_path / output))
+
+    assert sentence in ran.output + str(ran.exception)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "s.json"}
+
+
 def test_without_scikit_learn_a_sentence_says_what_to_install(tmp_path, monkeypatch):
     chosen = ["--scenario", "wanderer", "--draws", "1", "--made", "0", "--split", str(tmp_path / "s.json")]
     run(*chosen, "--write-split")

@@ -63,6 +63,17 @@ def test_what_is_no_number_is_not_said_and_not_raised(listener, step):
         listener.recv(64)
 
 
+def test_an_array_whose_library_does_not_tell_its_number_is_not_said_and_not_raised(listener):
+    class Deleted:
+        def __float__(self):
+            raise RuntimeError("Array has been deleted")
+
+    progress(Deleted())
+
+    with pytest.raises(BlockingIOError):
+        listener.recv(64)
+
+
 def test_without_a_daemon_nothing_happens(monkeypatch, tmp_path):
     monkeypatch.setattr("numad_py.runtime.reporting._next_s", 0.0)
     monkeypatch.setenv("NUMAD_PROGRESS", str(tmp_path / "nobody"))

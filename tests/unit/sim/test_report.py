@@ -101,6 +101,18 @@ def test_values_survive_json_and_are_rounded_to_what_is_the_same_everywhere():
     assert read["near"]["worst_settle_s"] == 0.0
 
 
+def test_many_policies_and_their_ranges_fit_a_terminal_of_80_columns_without_a_broken_figure():
+    names = ["hold", "default", "kernel-balancing", "best-static-binding", f"stdio:{'a' * 40}", "b", "c"]
+    scores = {name: score({1: 1}, moved_bytes=99_999 << 20) for name in names}
+
+    with (console := Console(width=80)).capture() as capture:
+        console.print(report.table("a trace", scores, dict.fromkeys(names, (0.9, 1.1))))
+
+    said = capture.get()
+    assert "…" not in said
+    assert [said.count(figure) for figure in ("1.000", "100.0 %", "99,999", "0.90–1.10")] == [14, 7, 7, 7]
+
+
 def test_five_policies_fit_a_terminal_of_80_columns_without_a_broken_figure():
     scores = {name: score({1: 1}, moved_pages=333_568) for name in ("hold", "a", "b", "c", "d")}
 
