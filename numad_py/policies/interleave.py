@@ -111,7 +111,7 @@ class Interleave(Policy):
         if snapshot.topology.node_ids != self._node_ids:  # some came or went, and positions mean others
             self._ran, self._node_ids = {}, snapshot.topology.node_ids
         before, cores = self._ran, snapshot.cpu_s / period_s[:, None]
-        ran: Bools = cores.any(axis=1)
+        ran = cores.sum(axis=1) > 0
         rows = zip(snapshot.keys, cores, ran.tolist(), strict=True)
         self._ran = {key: now if runs else before.get(key, now) for key, now, runs in rows}
         return np.array([self._ran[key] for key in snapshot.keys])
