@@ -21,6 +21,9 @@ LEFT_SHARE: Final = 0.2
 HALVED_S: Final = (
     600.0  # after which half of it is forgotten: who moves as slowly as that costs next to nothing
 )
+# Of samples, what seems to have left by chance is at most from the least reading to the greatest, six standard deviations:
+# three times the half width of the interval.
+CHANCE: Final = 3.0
 SAME_S: Final = 0.05  # apart, two readings are one: a trace rounds ages
 
 
@@ -28,7 +31,7 @@ SAME_S: Final = 0.05  # apart, two readings are one: a trace rounds ages
 class _Placed:
     """Where a process was brought, what it had there at most, at the last reading and elsewhere then, and what left.
 
-    ``moved_bytes`` are what we brought there since.
+    ``moved_bytes`` are what we brought there since; ``unsure_bytes`` may have seemed to leave where readings are samples.
     """
 
     node: int
@@ -38,8 +41,13 @@ class _Placed:
     read_s: float = -np.inf
     moved_bytes: int = 0
     left_bytes: float = 0.0
+    unsure_bytes: float = 0.0
 
-    def after(self, here_bytes: int, elsewhere_bytes: int, read_s: float) -> "_Placed":
+    @property
+    def others_do(self) -> bool:
+        return self.left_bytes > LEFT_SHARE * self.most_bytes + self.unsure_bytes
+
+    def after(self, here_bytes: int, elsewhere_bytes: int, read_s: float, *, error_share: float) -> "_Placed":
         """Add a reading, if it is a new one; the first tells of nothing that left."""
         if read_s <= self.read_s + SAME_S:
             return self
@@ -56,6 +64,7 @@ class _Placed:
             read_s=read_s,
             moved_bytes=0,
             left_bytes=max(left_bytes, 0.0),
+            unsure_bytes=max(self.unsure_bytes, CHANCE * error_share * (here_bytes + elsewhere_bytes)),
         )
 
 
@@ -84,10 +93,11 @@ class Leaving:
             node, row = snapshot.topology.index_of.get(placed.node), snapshot.row_of.get(key)
             if node is None or row is None or phases.home(key) != node:
                 continue
-            here = int(snapshot.movable_bytes[row, node])
+            here, read_s = int(snapshot.movable_bytes[row, node]), float(snapshot.placed_s[row])
+            error_share = snapshot.processes[row].placement_error_share
             elsewhere = int(snapshot.movable_bytes[row].sum()) - here
-            now = placed.after(here, elsewhere, float(snapshot.placed_s[row]))
-            if now.left_bytes > LEFT_SHARE * now.most_bytes:
+            now = placed.after(here, elsewhere, read_s, error_share=error_share)
+            if now.others_do:
                 left[key] = {"left_mb": now.left_bytes / 2**20, "placed_mb": now.most_bytes / 2**20}
             else:
                 self._placed[key] = now

@@ -60,7 +60,7 @@ def test_what_is_none_of_others_doing_is_not_taken_for_it(after):
     assert found == []
 
 
-def followed(*looks, moved=()):
+def followed(*looks, moved=(), error_share=0.0):
     """Give at which looks pages of a process are said to have left node 1, by pages on both nodes and when these were read.
 
     All of it was brought there at first, and at each look so many pages are ``moved`` afterwards.
@@ -71,7 +71,7 @@ def followed(*looks, moved=()):
     for number, (away, here, read_s) in enumerate(looks):
         time_s = max(read_s, float(number))
         one = process(pages={0: away, 1: here}, cpu_s={1: 1.0}, placement_age_s=time_s - read_s)
-        looked = snapshot(time_s, processes=[one])
+        looked = snapshot(time_s, processes=[replace(one, placement_error_share=error_share)])
         phases.look(looked)
         if leaving.look(looked, phases):
             found.append(number)
@@ -104,6 +104,14 @@ def test_pages_that_leave_slower_than_they_are_forgotten_are_let_go():
 )
 def test_what_a_job_does_over_and_over_adds_up_to_nothing(looks):
     assert followed(*looks) == []
+
+
+def test_samples_of_pages_tell_of_no_more_that_left_than_chance_may_say():
+    """Three times a twentieth of all could be chance, beside the fifth."""
+    few, many = ([(0, 100, 0.0), (away, 100 - away, 1.0)] for away in (30, 40))
+
+    assert followed(*few) == followed(*many) == followed(*many, error_share=0.05) == [1]
+    assert followed(*few, error_share=0.05) == []
 
 
 def test_what_was_moved_since_pages_were_read_is_not_missed_at_looks_that_read_none():
