@@ -68,6 +68,16 @@ def test_memory_stays_where_its_users_ran_last_at_looks_at_which_they_are_not_se
     assert [plan.moves for plan in plans] == [(), ()]
 
 
+def test_where_users_ran_is_forgotten_with_them():
+    policy, job = Interleave(InterleaveParameters(patience=1)), process(pages={0: 300 * MB}, cpu_s={0: 0.5})
+    plan_of(policy, job)
+
+    policy.decide(snapshot(101.0))
+
+    assert policy.explain(job.key) is None
+    assert plan_of(policy, replace(job, threads=threads({})), time_s=102.0).moves
+
+
 def test_where_users_ran_is_forgotten_once_nodes_came_or_went():
     policy, on = Interleave(InterleaveParameters(patience=1)), topology(3)
     plan_of(policy, process(pages={0: 300 * MB}, cpu_s={0: 0.5}))
