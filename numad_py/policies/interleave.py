@@ -3,6 +3,7 @@
 """Spread memory page by page over all nodes with CPUs, to share their bandwidth.
 
 But for who would wait longer for it, as far as published prices tell: memory that lies where its only users are stays.
+These are the cores that used it when it last ran: who sleeps, or was not read, will use it from there again.
 """
 
 from dataclasses import dataclass, replace
@@ -66,23 +67,25 @@ class Interleave(Policy):
         self.parameters = parameters or InterleaveParameters()
         self._looks: dict[ProcessKey, int] = {}
         self._readings = Readings()
+        self._ran: dict[ProcessKey, Floats] = {}  # by node, the cores that it used when it last ran
+        self._node_ids: tuple[int, ...] = ()
         self._seen: tuple[Snapshot, Bools, _Columns] | None = None
 
     def decide(self, snapshot: Snapshot) -> Plan:
         before, self._looks = self._looks, {}
         if not snapshot.processes:
-            self._readings, self._seen = Readings(), None
+            self._readings, self._ran, self._seen = Readings(), {}, None
             return Plan()
         over = _nodes_to_spread_over(snapshot)
         moves = []
-        _, period_s = self._readings.look(snapshot)
-        cores, held = snapshot.cpu_s / period_s[:, None], snapshot.movable_bytes * over
+        fresh, period_s = self._readings.look(snapshot)
+        cores, held = self._last_ran(snapshot, period_s), snapshot.movable_bytes * over
         columns = _Columns(*_excess(held, over), spreading.wait_ratio(cores, held, over, snapshot.topology))
         self._seen = snapshot, over, columns
-        for row, (process, nodes, uneven) in enumerate(
-            zip(snapshot.processes, over, self._uneven(over, columns).tolist(), strict=True)
-        ):
-            self._looks[process.key] = before.get(process.key, 0) + 1 if uneven else 0
+        uneven = self._uneven(over, columns)
+        rows = zip(snapshot.processes, over, uneven.tolist(), fresh.tolist(), strict=True)
+        for row, (process, nodes, is_uneven, read) in enumerate(rows):
+            self._looks[process.key] = before.get(process.key, 0) + read if is_uneven else 0
             if self._looks[process.key] >= self.parameters.patience:
                 move = _spread(process, snapshot.topology, np.flatnonzero(nodes))
                 moves.append(replace(move, figures=self._figures(process.key, row, columns)))
@@ -102,6 +105,16 @@ class Interleave(Policy):
         decision = Decision.WAIT if more_looks else Decision.MOVE if uneven else Decision.STAY
         targets = tuple(snapshot.topology.nodes[index].id for index in np.flatnonzero(over[row]))
         return Explanation(decision, tuple(compared), targets, more_looks)
+
+    def _last_ran(self, snapshot: Snapshot, period_s: Floats) -> Floats:
+        """Give by process and node the cores that it used when it last ran."""
+        if snapshot.topology.node_ids != self._node_ids:  # some came or went, and positions mean others
+            self._ran, self._node_ids = {}, snapshot.topology.node_ids
+        before, cores = self._ran, snapshot.cpu_s / period_s[:, None]
+        ran = cores.sum(axis=1) > 0
+        rows = zip(snapshot.keys, cores, ran.tolist(), strict=True)
+        self._ran = {key: now if runs else before.get(key, now) for key, now, runs in rows}
+        return np.array([self._ran[key] for key in snapshot.keys])
 
     def _uneven(self, over: Bools, columns: _Columns) -> Bools:
         """By process: whether the fullest of its nodes holds more than its even share by enough to act."""

@@ -78,15 +78,19 @@ def offer(row: int, shards: Shards, cores: Floats, on: Topology) -> Candidates:
     )
 
 
+def has_left(group: ThreadGroup, process: Process, on: Topology) -> bool:
+    """Say whether the threads of a group ran, and mostly on another node than they were seen on."""
+    threads = process.threads
+    mine = np.isin(threads.tid, group.tid)
+    ran_s = on.cpu_s_by_node(threads.cpu[mine], threads.cpu_s[mine])
+    return bool(ran_s.any()) and on.nodes[ran_s.argmax()].id != group.node
+
+
 def _where(groups: tuple[ThreadGroup, ...], process: Process, on: Topology) -> Ints | None:
     """Give by group and node whether its threads run there, if they still do."""
     index = [-1 if group.node is None else on.index_of.get(group.node, -1) for group in groups]
-    threads = process.threads
-    for group, node in zip(groups, index, strict=True):
-        mine = np.isin(threads.tid, group.tid)
-        ran_s = on.cpu_s_by_node(threads.cpu[mine], threads.cpu_s[mine])
-        if node < 0 or (ran_s.any() and ran_s.argmax() != node):
-            return None
+    if -1 in index or any(has_left(group, process, on) for group in groups):
+        return None
     where: Ints = np.eye(len(on.nodes), dtype=np.int64)[index]
     return where
 

@@ -116,6 +116,7 @@ class Threshold(Policy):
             patience=self.parameters.patience,
             least_mb=self.parameters.least_remote_mb,
             least_cpu_s=self.parameters.least_cpu_s,
+            pays_within_s=self.parameters.pays_within_s,
             weigh=self._weigh,
         )
         makes_room_after_s = self.parameters.makes_room_after_s

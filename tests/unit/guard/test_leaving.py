@@ -14,6 +14,7 @@ from numad_py.roles import Policy
 from tests.builders import MIB, job, move, process, snapshot
 
 PARTNER = process(2).key
+PAGE = 4096
 
 
 class Brings(Policy):
@@ -57,6 +58,66 @@ def test_what_is_none_of_others_doing_is_not_taken_for_it(after):
     found, _ = seen(({0: 100}, 1), PLACED, after)
 
     assert found == []
+
+
+def followed(*looks, moved=(), error_share=0.0):
+    """Give at which looks pages of a process are said to have left node 1, by pages on both nodes and when these were read.
+
+    All of it was brought there at first, and at each look so many pages are ``moved`` afterwards.
+    """
+    leaving, phases, found = Leaving(), Phases(), []
+    brought = move(process(pages={0: 100}))
+    leaving.learn(brought, Outcome(Ending.DONE, 100 * PAGE))
+    for number, (away, here, read_s) in enumerate(looks):
+        time_s = max(read_s, float(number))
+        one = process(pages={0: away, 1: here}, cpu_s={1: 1.0}, placement_age_s=time_s - read_s)
+        looked = snapshot(time_s, processes=[replace(one, placement_error_share=error_share)])
+        phases.look(looked)
+        if leaving.look(looked, phases):
+            found.append(number)
+        leaving.learn(brought, Outcome(Ending.LIMIT, dict(moved).get(number, 0) * PAGE))
+    return found
+
+
+def test_pages_that_leave_little_by_little_are_counted_together_though_they_are_brought_back_each_time():
+    looks = [(0, 100, 0.0), (10, 90, 1.0), (10, 90, 2.0), (10, 90, 3.0), (10, 90, 4.0)]
+
+    assert followed(*looks, moved=[(number, 10) for number in range(5)]) == [3]
+
+
+def test_pages_that_leave_slower_than_they_are_forgotten_are_let_go():
+    looks = [(10 * (number > 0), 100 - 10 * (number > 0), 1200.0 * number) for number in range(20)]
+
+    assert followed(*looks, moved=[(number, 10) for number in range(20)]) == []
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [(10 * (number % 2), 100 - 10 * (number % 2), float(number)) for number in range(20)],
+        [
+            (30 - 30 * (number // 2 % 2), 100 - 30 * ((number + 1) // 2 % 2), float(number))
+            for number in range(20)
+        ],
+    ],
+    ids=["come back of themselves", "freed here, then grown there"],
+)
+def test_what_a_job_does_over_and_over_adds_up_to_nothing(looks):
+    assert followed(*looks) == []
+
+
+def test_samples_of_pages_tell_of_no_more_that_left_than_chance_may_say():
+    """Three times a twentieth of all could be chance, beside the fifth."""
+    few, many = ([(0, 100, 0.0), (away, 100 - away, 1.0)] for away in (30, 40))
+
+    assert followed(*few) == followed(*many) == followed(*many, error_share=0.05) == [1]
+    assert followed(*few, error_share=0.05) == []
+
+
+def test_what_was_moved_since_pages_were_read_is_not_missed_at_looks_that_read_none():
+    looks = [(0, 100, 0.0), (10, 90, 1.0), (10, 90, 1.0), (10, 90, 1.0 + 1e-9), (0, 100, 4.0)]
+
+    assert followed(*looks, moved=[(1, 10), (2, 10), (3, 10)]) == []
 
 
 @pytest.mark.parametrize(("among", "left"), [((), True), ((process().key, PARTNER), False)])

@@ -2,17 +2,19 @@
 
 """Interleave spreads what lies on one node over all nodes with CPUs, and stops once it is even."""
 
+from dataclasses import replace
+
 import pytest
 
 from numad_py.model import Decision, Reason
 from numad_py.policies.interleave import Interleave, InterleaveParameters
-from tests.builders import process, snapshot, topology
+from tests.builders import process, snapshot, threads, topology
 
 MB = 256  # pages
 
 
-def plan_of(policy, job, on=None):
-    return policy.decide(snapshot(processes=[job], **({"on": on} if on else {})))
+def plan_of(policy, job, on=None, time_s=100.0):
+    return policy.decide(snapshot(time_s, processes=[job], **({"on": on} if on else {})))
 
 
 def test_memory_on_one_node_is_spread_over_all_with_cpus():
@@ -39,9 +41,50 @@ def test_it_waits_for_its_patience():
     policy = Interleave(InterleaveParameters(patience=2))
     job = process(pages={0: 300 * MB})
 
-    plans = [plan_of(policy, job) for _ in range(3)]
+    plans = [plan_of(policy, job, time_s=time_s) for time_s in (100.0, 101.0, 102.0)]
 
     assert [len(plan.moves) for plan in plans] == [0, 1, 1]
+
+
+def test_a_look_that_read_no_cpu_time_does_not_count_for_its_patience():
+    policy = Interleave(InterleaveParameters(patience=2))
+    job = process(pages={0: 300 * MB}, cpu_s={1: 0.5})
+    unread = replace(job, threads=threads({}), cpu_age_s=1.0)
+
+    looks = [(job, 100.0), (unread, 101.0), (job, 102.0), (unread, 103.0)]
+    plans = [plan_of(policy, each, time_s=time_s) for each, time_s in looks]
+
+    assert [len(plan.moves) for plan in plans] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("cpu_age_s", [1.0, 0.0], ids=["not read", "asleep"])
+def test_memory_stays_where_its_users_ran_last_at_looks_at_which_they_are_not_seen_to_run(cpu_age_s):
+    policy = Interleave(InterleaveParameters(patience=1))
+    job = process(pages={0: 300 * MB}, cpu_s={0: 0.5})
+    at_rest = replace(job, threads=threads({}), cpu_age_s=cpu_age_s)
+
+    plans = [plan_of(policy, job), plan_of(policy, at_rest, time_s=101.0)]
+
+    assert [plan.moves for plan in plans] == [(), ()]
+
+
+def test_where_users_ran_is_forgotten_with_them():
+    policy, job = Interleave(InterleaveParameters(patience=1)), process(pages={0: 300 * MB}, cpu_s={0: 0.5})
+    plan_of(policy, job)
+
+    policy.decide(snapshot(101.0))
+
+    assert policy.explain(job.key) is None
+    assert plan_of(policy, replace(job, threads=threads({})), time_s=102.0).moves
+
+
+def test_where_users_ran_is_forgotten_once_nodes_came_or_went():
+    policy, on = Interleave(InterleaveParameters(patience=1)), topology(3)
+    plan_of(policy, process(pages={0: 300 * MB}, cpu_s={0: 0.5}))
+
+    plan = plan_of(policy, process(pages={0: 300 * MB}, on=on), on, time_s=101.0)
+
+    assert [move.targets for move in plan.moves] == [(0, 1, 2)]
 
 
 def test_a_process_that_may_use_one_node_only_is_left_there():

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from numad_py import prices
 from numad_py.model import Accesses, AccessSource, Ending, Outcome, Reason, RegionKind, ThreadGroup, Threads
 from numad_py.policies import shared
 from numad_py.policies.threshold import Threshold, ThresholdParameters
-from tests.builders import HEAP, MIB, job, process, regions, snapshot, threads, tick, topology
+from tests.builders import GIB, HEAP, MIB, job, process, regions, snapshot, threads, tick, topology
 
 MB = 32
 PAGES = MB * MIB // 4096
@@ -63,7 +64,17 @@ def test_each_half_of_what_is_shared_goes_to_the_node_of_its_reader():
     (move,) = plan.moves
     assert move.among == (one.key, other.key)
     assert move.sources == (0,)
-    assert move.figures == {"access_share": 1.0, "remote_mb": HALF / MIB, "processes": 2.0}
+    cost_ns, saving_ns_per_s = HALF * prices.move_ns_per_byte(4096), 0.3 * (1.6 - 1) * 1e9
+    assert move.figures == pytest.approx(
+        {
+            "access_share": 1.0,
+            "remote_mb": HALF / MIB,
+            "processes": 2.0,
+            "saving_ns_per_s": saving_ns_per_s,
+            "cost_ns": cost_ns,
+            "payback_s": cost_ns / saving_ns_per_s,
+        }
+    )
 
 
 def test_halves_that_lie_crosswise_are_moved_though_as_much_is_on_each_node_as_belongs_there():
@@ -160,6 +171,95 @@ def test_threads_that_were_told_apart_count_where_they_were_seen():
     plan = policy().decide(snapshot(processes=[one, worker(1001, 0)]))
 
     assert wishes(plan) == [(1000, list(HIGH), (1,), HALF)]
+
+
+def test_threads_that_have_left_the_node_where_they_were_seen_count_where_their_process_is():
+    threshold = policy(patience=2)
+    seen = accesses(HIGH, HEAP, AccessSource.PEBS, node=1)
+    told = [replace(worker(1000, 1), accesses=seen), worker(1001, 1)]
+    told[0].accesses.groups[0].tid[:] = told[0].threads.tid
+    later = [worker(1000, 0, pages={1: PAGES}), worker(1001, 0, pages={1: PAGES})]
+    unread = [replace(each, threads=threads({}), cpu_age_s=1.0) for each in later]
+
+    plans = [
+        threshold.decide(snapshot(time_s, processes=looked))
+        for time_s, looked in [(1.0, told), (2.0, later), (3.0, later), (4.0, unread)]
+    ]
+
+    brought_home = [(1000, list(HIGH), (0,), HALF)]
+    assert [wishes(plan) for plan in plans] == [
+        [(1000, list(HIGH), (1,), HALF)],
+        [],
+        brought_home,
+        brought_home,
+    ]
+
+
+@pytest.mark.parametrize(("cpu_s", "moves"), [(0.9, False), (0.2, True)], ids=["much", "little"])
+def test_what_was_told_holds_while_those_who_came_later_use_little(cpu_s, moves):
+    """One told of at little use does not outvote them, nor does it go where only some of them are."""
+    threshold = policy()
+    one = worker(1000, 0, pages={1: PAGES})
+    threshold.decide(snapshot(1.0, processes=[replace(one, accesses=accesses(ALL, HEAP, AccessSource.PEBS))]))
+    late = process(1001, regions=one.regions, cpu_s={1: cpu_s})
+
+    for time_s in (2.0, 3.0):  # at first they are taken to have run all the time
+        plan = threshold.decide(snapshot(time_s, processes=[one, late]))
+
+    assert [(move.process.pid, move.targets) for move in plan.moves if move.among] == [(1000, (0,))] * moves
+
+
+def test_who_came_later_and_maps_something_else_does_not_count_against_what_was_told():
+    threshold, (one, other) = policy(), halves()
+    threshold.decide(snapshot(1.0, processes=[one, other]))
+    elsewhere = regions({0: PAGES}, start=FAR, mapmax=2, backing=6)
+    others = [process(pid, regions=elsewhere, cpu_s={pid % 2: 9.0}) for pid in (2000, 2001)]
+
+    plan = threshold.decide(
+        snapshot(2.0, processes=[replace(one, accesses=None), replace(other, accesses=None), *others])
+    )
+
+    assert wishes(plan) == [(1001, list(HIGH), (1,), HALF)]
+
+
+@pytest.mark.parametrize(("cpu_s", "moves"), [(0.06, False), (0.9, True)])
+@pytest.mark.parametrize("reads", [None, ((0, 20 * GIB),)], ids=["untold", "told"])
+def test_what_would_not_pay_for_itself_soon_stays(cpu_s, moves, reads):
+    held = {0: 20 * GIB // 4096}
+    both = [
+        replace(worker(pid, 1, reads=reads, pages=held), threads=threads({1: cpu_s})) for pid in (1000, 1001)
+    ]
+
+    threshold = policy()
+    for time_s in (1.0, 2.0):  # at first they are taken to have run all the time
+        plan = threshold.decide(snapshot(time_s, processes=both))
+
+    assert [move.targets for move in plan.moves] == [(1,)] * moves
+
+
+def test_a_part_pays_by_what_it_is_used_among_all_that_its_user_has():
+    """Nearly all of what one was seen to reach for is its own."""
+    held = {0: 20 * GIB // 4096}
+    both = [worker(pid, 1, pages=held) for pid in (1000, 1001)]
+    far, near = ((FAR, FAR + 20 * GIB),), ((0, 20 * GIB),)
+    seen = replace(accesses((*near, *far), HEAP, AccessSource.PEBS), counts=np.array([[1], [99]]))
+
+    plan = policy().decide(snapshot(processes=[replace(each, accesses=seen) for each in both]))
+
+    assert plan.moves == ()
+
+
+def test_what_is_on_its_way_waits_while_its_users_sleep_and_goes_on_once_they_run():
+    threshold, awake = policy(), [worker(1000, 1), worker(1001, 1)]
+    unread = [replace(each, threads=threads({}), cpu_age_s=1.0) for each in awake]
+    asleep = [worker(1000, None), worker(1001, None)]
+
+    plans = [
+        threshold.decide(snapshot(float(time_s), processes=looked))
+        for time_s, looked in enumerate([awake, unread, asleep, asleep, awake])
+    ]
+
+    assert [len(plan.moves) for plan in plans] == [1, 1, 0, 0, 1]
 
 
 def test_samples_count_as_many_however_large_their_region():
