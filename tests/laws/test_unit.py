@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from numad_py.daemon import reports
+from numad_py.runtime import reporting
+
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 UNIT = SYSTEMD / "numad-py.service"
 DROP_INS = sorted((SYSTEMD / "drop-ins").glob("*.conf"))
@@ -66,6 +69,26 @@ def test_systemd_finds_no_fault_in_the_socket_of_the_metrics_and_it_goes_with_th
     settings = dict(re.findall(r"(?m)^(\w+)=(.+)$", socket.read_text()))
     assert told == ""
     assert settings["PartOf"] == settings["WantedBy"] == settings["Service"] == unit.name
+
+
+def test_systemd_finds_no_fault_in_the_socket_of_the_progress_and_it_ends_with_the_service(tmp_path):
+    unit = installed(tmp_path)
+    socket = Path(shutil.copy(SYSTEMD / "numad-py-progress.socket", tmp_path))
+
+    told = analyze("verify", "--man=no", unit, socket)
+
+    settings = dict(re.findall(r"(?m)^(\w+)=(.+)$", socket.read_text()))
+    assert told == ""
+    assert settings["BindsTo"] == settings["Service"] == unit.name
+    assert f"Wants={socket.name}" in unit.read_text().splitlines()
+
+
+def test_the_socket_of_the_progress_is_where_jobs_report_and_the_daemon_knows_it_by_its_name():
+    settings = dict(re.findall(r"(?m)^(\w+)=(.+)$", (SYSTEMD / "numad-py-progress.socket").read_text()))
+
+    assert settings["ListenDatagram"] == reporting.DEFAULT
+    assert settings["FileDescriptorName"] == reports.NAME
+    assert settings["SocketMode"] == "0666"
 
 
 def policy_units(folder):

@@ -60,6 +60,12 @@ def test_the_configuration_is_the_operator_s_to_keep_and_observes(package, unpac
     assert "\nmode: observe " in (unpacked / "etc/numad-py/numad.yaml").read_text()
 
 
+def test_every_unit_of_the_clone_is_there(unpacked):
+    ours = sorted(path.name for path in (ROOT / "systemd").glob("numad-py*.s*"))
+
+    assert sorted(path.name for path in (unpacked / "usr/lib/systemd/system").iterdir()) == ours
+
+
 def test_every_example_of_the_clone_is_there(unpacked):
     ours = sorted(path.name for path in (ROOT / "systemd").glob("*/*.*"))
 

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from numad_py.daemon import reports
+from numad_py.daemon import activation, reports
 
 SAY = """
 import os, sys
@@ -21,11 +22,22 @@ print(os.getpid())
 """
 
 
+FLOOD = """
+import contextlib, socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as said:
+    said.connect(sys.argv[1])
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            said.send(b"1")
+"""
+
+
 class Heard(list):
-    """What was heard so far."""
+    """What was heard so far, when the last word was, and what CPU time hearing took until then."""
 
     def __call__(self, pid, word, time_s):
         self.append((pid, word))
+        self.time_s, self.used_s = time_s, time.thread_time()
 
     def soon(self, count):
         """Wait for so many."""
@@ -87,3 +99,55 @@ def test_a_daemon_after_one_that_was_killed_listens_again(tmp_path):
         words = heard.soon(1)
 
     assert words == [(os.getpid(), b"3")]
+
+
+def test_the_socket_that_systemd_opened_is_listened_at_and_none_of_our_own_is_made(tmp_path, monkeypatch):
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    opened.bind(str(tmp_path / "progress"))
+    monkeypatch.setattr(activation, "sockets", lambda name: [opened] if name == "progress" else [])
+    heard, folder = Heard(), tmp_path / "ours"
+
+    with reports.heard(folder, heard):
+        send(tmp_path, b"4")
+        words = heard.soon(1)
+
+    assert words == [(os.getpid(), b"4")]
+    assert not folder.exists()
+
+
+def heard_at_once_s(path, monkeypatch):
+    """Give how long it takes to hear as many words as the kernel keeps of one who sends while nobody listens."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    opened.bind(str(path))
+    monkeypatch.setattr(activation, "sockets", lambda _name: [opened])
+    heard, sent = Heard(), 0
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as said,
+        suppress(BlockingIOError),
+    ):
+        said.connect(str(path))
+        while True:
+            sent += said.send(b"5")
+
+    began_s = time.monotonic()
+    with reports.heard(path.parent, heard):
+        assert len(heard.soon(sent)) == sent
+    return heard.time_s - began_s
+
+
+def test_words_that_wait_together_are_heard_together(tmp_path, monkeypatch):
+    took_s = min(heard_at_once_s(tmp_path / f"{number}", monkeypatch) for number in range(5))
+
+    assert took_s < 0.02  # of 10 words or more, after each of which it does not rest
+
+
+def test_who_floods_it_for_seconds_is_heard_on_and_costs_little(tmp_path, heard):
+    began_s = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", FLOOD, tmp_path / "progress"]) as flooding:
+        heard.soon(reports.ROUND)
+        time.sleep(2)
+        flooding.kill()
+
+    longest_round_s = 0.05
+    assert len(heard) > 2 * reports.ROUND
+    assert heard.used_s < (reports.AHEAD_S + heard.time_s - began_s) / reports.RESTS + longest_round_s
