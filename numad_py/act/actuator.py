@@ -17,7 +17,7 @@ from numad_py.act.gate import Gate
 from numad_py.act.pace import Pace
 from numad_py.act.pages import Sizes
 from numad_py.act.reclaim import Reclaim
-from numad_py.act.strangers import strangers
+from numad_py.act.strangers import IN_TIME, strangers
 from numad_py.act.tasks import TaskMover
 from numad_py.act.transfer import THREADS, Transfer
 from numad_py.kernel import Malformed, capabilities, proc_status
@@ -29,6 +29,7 @@ from numad_py.workers import Unfinished, Workers
 
 MOST_WAITING = 16  # moves at once, for the ends of steps
 SHARED_SHARE = 0.5  # of the time, for what is shared; half of that at least for finding out who maps it
+SCAN_AGAIN_S = 30.0  # after there was no time for that
 NICE = -10  # of threads that move; Linux has it by thread, and these end with the move
 
 
@@ -59,7 +60,8 @@ class LiveActuator(Actuator):
         self._deadline_s = deadline_s
         self._shared_s = SHARED_SHARE * deadline_s
         # Of its own, since anybody's process can be stuck: that keeps no other question from being asked.
-        self._scan = Workers(patience_s=self._shared_s / 2, stuck_limit=1)
+        self._scan = Workers(stuck_limit=1)
+        self._scan_again_s = 0.0
         self._rhythm = rhythm
         self._since_s: Mapping[ProcessKey, float] = {}  # when pages of those with a rhythm were first wanted
         self._root = root
@@ -86,11 +88,12 @@ class LiveActuator(Actuator):
             replace(move, among=()) if stranger else move
             for move, stranger in zip(moves, strangers, strict=True)
         ]
-        outcomes |= self._in_turn(moves, shared, deadline_s, behind)
-        outcomes |= self._together(moves, paces)
+        in_time = [index for index, stranger in enumerate(strangers) if stranger != IN_TIME]
+        outcomes |= self._in_turn(moves, [index for index in shared if index in in_time], deadline_s, behind)
+        outcomes |= self._together(moves, {index: paces[index] for index in paces if index in in_time})
         for index, stranger in enumerate(strangers):
-            detail = "; ".join(filter(None, (outcomes[index].detail, stranger)))
-            yield replace(outcomes[index], detail=detail)
+            outcome = outcomes.get(index, Outcome(Ending.DEADLINE))
+            yield replace(outcome, detail="; ".join(filter(None, (outcome.detail, stranger))))
 
     def _in_turn(
         self, moves: Sequence[MovePages], chosen: Sequence[int], deadline_s: float, behind: int
@@ -138,9 +141,12 @@ class LiveActuator(Actuator):
             return [""] * len(moves)
         if "CAP_SYS_NICE" not in capabilities.effective():
             return ["CAP_SYS_NICE is missing" if move.among else "" for move in moves]
+        if time.monotonic() < self._scan_again_s:
+            return [IN_TIME if move.among else "" for move in moves]
         scan = partial(_found_strangers, moves, self._root, until_s)
         (found,) = self._scan.run([(shared[0].process, scan)])
         if isinstance(found, list):
+            self._scan_again_s = time.monotonic() + SCAN_AGAIN_S if IN_TIME in found else 0.0
             return found
         why = found.value if isinstance(found, Unfinished) else str(found)
         return [f"who else maps it cannot be told: {why}" if move.among else "" for move in moves]

@@ -45,7 +45,11 @@ def strangers(moves: Sequence[MovePages], root: Path = Path("/"), until_s: float
     Raises OSError where a process may not be looked at, and Malformed.
     """
     said, left = [""] * len(moves), {}
-    for number in (number for number, move in enumerate(moves) if move.among):
+    shared = [number for number, move in enumerate(moves) if move.among]
+    for number in shared:
+        came_back()
+        if time.monotonic() >= until_s:
+            return [IN_TIME if number in shared else "" for number in range(len(moves))]
         try:
             left[number] = _memory(moves[number], root)
         except _GONE:

@@ -108,7 +108,7 @@ class Transfer:
 
     def by_process(self) -> None:
         """Move everything at once with migrate_pages, and ask what stayed; leave it where that is more than was meant."""
-        if not (self._alike() and self._await_turn() and self._is_still_whole()):
+        if not (self._alike() and self._is_small() and self._await_turn() and self._is_still_whole()):
             return
         before = _bytes(self._misplaced(self.chunks))
         if not self._alike() or not self._has_room(before, self._move.targets[0]):
@@ -131,11 +131,13 @@ class Transfer:
             self._set_aside(pages.page_bytes, pages.address, untouched)
         self._done = [True] * len(self.chunks)
 
+    def _is_small(self) -> bool:
+        """Whether the process has no more than a chunk: to walk all of it takes long, wherever it is."""
+        return proc_stat.read(self._move.process.pid).rss_pages * self._sizes.base_bytes <= CHUNK_BYTES
+
     def _is_still_whole(self) -> bool:
         """Whether the process has no more than the move is for: migrate_pages knows no ranges, no limit, and asks nobody."""
         move, base_bytes = self._move, self._sizes.base_bytes
-        if proc_stat.read(move.process.pid).rss_pages * base_bytes > CHUNK_BYTES:
-            return False  # to walk it takes long, wherever it is
         found = numa_maps.parse(numa_maps.read(move.process.pid), move.sources, base_bytes)
         size_bytes = found.pages.sum(axis=1) * found.page_bytes
         held = np.flatnonzero(size_bytes)

@@ -19,6 +19,7 @@ from numad_py.act import actuator
 from numad_py.act.actuator import NICE, LiveActuator
 from numad_py.act.gate import Gate
 from numad_py.act.pages import Sizes
+from numad_py.act.strangers import IN_TIME
 from numad_py.act.transfer import Transfer
 from numad_py.kernel import Malformed, migration, placement, proc_stat, proc_status
 from numad_py.model import Ending, MovePages, Plan, ProcessKey, Reason
@@ -302,6 +303,25 @@ def test_a_stuck_process_that_may_be_anybodys_keeps_nothing_but_what_is_shared_f
     assert [second.ending for _, second in outcomes] == [Ending.DONE] * 2
     assert set(asked) == {False}
     assert stuck == ()
+
+
+@pytest.mark.parametrize(("again_s", "later"), [(30.0, Ending.DEADLINE), (0.0, Ending.DONE)])
+def test_where_there_is_no_time_to_tell_who_maps_it_nothing_of_it_is_tried_nor_asked_for_a_while(
+    memory, asked, monkeypatch, again_s, later
+):
+    told = iter([[IN_TIME, ""], ["", ""]])
+    monkeypatch.setattr(actuator, "SCAN_AGAIN_S", again_s)
+    monkeypatch.setattr(actuator, "strangers", lambda *_: next(told))
+    monkeypatch.setattr(actuator.capabilities, "effective", lambda: {"CAP_SYS_NICE"})
+    live = LiveActuator(Workers(), Sizes(BASE, 0))
+    shared, alone = (
+        wished(memory, memory + PAGES * BASE, sources=(AWAY,), among=among) for among in ((US,), ())
+    )
+
+    (first, moved), (second, _) = (live.move(Plan((shared, alone))) for _ in range(2))
+
+    assert (first.ending, first.detail, first.call_s) == (Ending.DEADLINE, IN_TIME, ())
+    assert (moved.ending, second.ending) == (Ending.DONE, later)
 
 
 def test_what_one_process_has_moves_before_anybody_is_asked_who_else_maps_what_is_shared(

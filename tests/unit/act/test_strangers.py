@@ -204,7 +204,11 @@ def test_a_process_that_ended_before_it_is_moved_is_told_and_keeps_no_other_from
     assert strangers([gone, wish(file)], root) == ["it ended", ""]
 
 
-def test_where_not_all_can_be_looked_at_in_time_that_is_said_of_what_is_shared(root, file):
-    alone = replace(wish(file), among=())
+@pytest.mark.parametrize("reads", [0, 1], ids=["of who moves", "of others"])
+def test_where_not_all_can_be_looked_at_in_time_that_is_said_of_what_is_shared(
+    root, file, monkeypatch, reads
+):
+    alone, times = replace(wish(file), among=()), iter([0.0] * reads)
+    monkeypatch.setattr(time, "monotonic", lambda: next(times, 1.0))
 
-    assert strangers([alone, wish(file)], root, until_s=0.0) == ["", IN_TIME]
+    assert strangers([alone, wish(file)], root, until_s=1.0) == ["", IN_TIME]
