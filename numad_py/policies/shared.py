@@ -41,6 +41,7 @@ LEAST_PART_BYTES: Final = 2 << 20
 UNDECIDED_S: Final = (
     30.0  # for which it waits to be told who uses what; then each may have what is its own there
 )
+WATCHED_S: Final = 10.0  # by an investigation, of those that there were when it began
 AGAIN_S: Final = 600.0  # after which what was dealt with is gone through again; investigations come as often
 SEVERAL: Final = -1  # nodes that a process runs on
 
@@ -107,6 +108,7 @@ class SharedMemory:
         self._weigh = weigh
         self._spreading: dict[int, Spreading] = {}
         self._accesses: dict[ProcessKey, Accesses] = {}
+        self._first_s: dict[ProcessKey, float] = {}
         self._came_later: dict[ProcessKey, bool] = {}  # than its job was told of last
         self._cores: dict[ProcessKey, Floats] = {}
         self._node_ids: tuple[int, ...] = ()
@@ -169,8 +171,12 @@ class SharedMemory:
     def _learn(self, snapshot: Snapshot, nodes: Ints) -> None:
         accesses, homes = self._accesses, self._homes
         self._accesses, self._homes = {}, {}
+        now_s, known_s = snapshot.time_s, self._first_s
+        new_s = now_s if known_s else -np.inf  # who is there at our first look may be older
+        self._first_s = {key: known_s.get(key, new_s) for key in snapshot.keys}
         self._came_later = {
-            process.key: self._came_later.get(process.key, True) and not is_told
+            process.key: self._came_later.get(process.key, True)
+            and not (is_told and (_told(process) or self._first_s[process.key] <= now_s - WATCHED_S))
             for job in snapshot.jobs
             for is_told in [any(_told(each) for each in job.processes)]
             for process in job.processes

@@ -95,9 +95,6 @@ _LIMITS: Final = {
     "payback_s": "pays_within_s",
 }
 _THERE_AND_BACK: Final = 2  # what comes and what makes room for it, both of which take a while
-ELSEWHERE_SHARE: Final = (
-    0.1  # of its CPU time, from which on what an investigation told counts, and it is investigated
-)
 FORGETS: Final = 0.8  # of its restlessness, that a process keeps from look to look
 
 
@@ -149,7 +146,6 @@ class Threshold(Policy):
         )
         self._looked, snapshot = (snapshot, rest), rest
         parts = dict(self._shards(snapshot, home))
-        home[list(parts)] = SEVERAL
         offers = Candidates.joined(
             [
                 candidates.whole(snapshot, home, cores),
@@ -238,13 +234,13 @@ class Threshold(Policy):
         return tuple(compared)
 
     def _shards(self, snapshot: Snapshot, home: Ints) -> Iterator[tuple[int, Shards]]:
-        """Give by row the parts of processes of which was told who uses what, and that run on several nodes yet."""
+        """Give by row the parts of processes of which was told who uses what, where they have no single home."""
         told = ((each.key, each.accesses or self._told.get(each.key)) for each in snapshot.processes)
         self._told = {key: accesses for key, accesses in told if accesses}
         share_above = self.parameters.home_cpu_share_above
         for key, accesses in self._told.items():
             row = snapshot.row_of[key]
-            if home[row] != NO_EVIDENCE and _is_elsewhere(snapshot.cpu_s[row]):
+            if home[row] == SEVERAL:
                 process = snapshot.processes[row]
                 parts = shards.parts(process, accesses, snapshot.topology, home_share_above=share_above)
                 if parts:
@@ -300,7 +296,9 @@ class Threshold(Policy):
         worth = offers.saving_ns_per_s(on) / np.maximum(offers.bytes_, 1)
         may_go = self._may_go(snapshot, offers)  # who may not takes no room from those who may
         wanted = candidates.chosen(offers.leaving * may_go[:, None], offers.target, worth, room_bytes)
-        wanted = np.where(may_go, wanted, offers.bytes_)
+        if not may_go.all():
+            alone = candidates.chosen(offers.leaving, offers.target, worth, room_bytes)
+            wanted = np.where(may_go, wanted, alone)
         moves, held = [], []
         for at in np.argsort(-worth, kind="stable").tolist():
             row, bytes_ = int(offers.process[at]), int(wanted[at])
@@ -339,11 +337,6 @@ class Threshold(Policy):
 
     def _figures(self, key: ProcessKey) -> dict[str, float]:
         return figures_of(self._seen[key], self._evidence[key].looks)
-
-
-def _is_elsewhere(cpu_s: Floats) -> bool:
-    """Say whether so much CPU time is away from the node of most of it that an investigation would look."""
-    return bool(cpu_s.sum() - cpu_s.max() > ELSEWHERE_SHARE * cpu_s.sum())
 
 
 def _may_go_on(outcome: Outcome) -> bool:

@@ -351,3 +351,17 @@ def test_a_node_that_is_gone_has_no_part_in_it_and_who_ran_there_begins_anew():
 
     assert [move.targets for move in before.moves] == [(2,)]
     assert after.moves == ()
+
+
+@pytest.mark.parametrize(("born_s", "targets"), [(2.0, []), (8.0, [(1,)])], ids=["before", "meanwhile"])
+def test_who_came_while_others_were_watched_came_later(born_s, targets):
+    """Of workers of a watched parent nothing is told, if they were not there when it began; else that they use nothing."""
+    threshold, parent = policy(), process(1000, regions=worker(1000, 0).regions, cpu_s={0: 0.02})
+    told = replace(parent, accesses=accesses(ALL, HEAP, AccessSource.PEBS))
+    workers = [worker(1001 + index, 1) for index in range(4)]
+
+    for time_s in range(1, 45):
+        seen = [told if time_s == 13 else parent, *(workers if time_s >= born_s else ())]
+        plan = threshold.decide(snapshot(float(time_s), processes=seen))
+
+    assert [move.targets for move in plan.moves if move.among] == targets

@@ -517,13 +517,14 @@ def test_what_moves_soon_keeps_its_room(first, outcomes, whys):
     assert [move.process.pid for move in plan.moves] == [1]
 
 
-@pytest.mark.parametrize(("elsewhere_s", "targets"), [(0.25, [(1,)]), (0.05, [(0,)])])
-def test_what_was_told_counts_while_so_much_runs_elsewhere_as_is_investigated(elsewhere_s, targets):
+def test_what_was_asked_for_in_vain_is_asked_for_again_only_as_far_as_there_is_room():
     policy = Threshold(ThresholdParameters(patience=1))
-    one = halves()
-    ran = replace(one.threads, cpu_s=np.array([1 - elsewhere_s, elsewhere_s]))
-    lies = regions({0: 4000, 1: 4000}) if elsewhere_s < 0.1 else one.regions
+    one, tight = late_bound(), node_memory(free={0: 0, 1: 8 * MIB + 4096 * 500})
+    seen = snapshot(1.0, processes=[one], memory=tight)
+    plan = policy.decide(seen)
+    policy.review(tick(seen, moves=(), held=plan.held))
 
-    plan = policy.decide(snapshot(processes=[replace(one, threads=ran, regions=lies)]))
+    again = policy.decide(snapshot(2.0, processes=[one], memory=tight))
 
-    assert [move.targets for move in plan.moves] == targets
+    assert [move.limit_bytes // 4096 for move in again.moves] == [500]
+    assert [(held.bytes // 4096, held.why) for held in again.held] == [(8500, Refusal.NO_ROOM)]
