@@ -29,7 +29,8 @@ from numad_py.workers import Unfinished, Workers
 
 MOST_WAITING = 16  # moves at once, for the ends of steps
 SHARED_SHARE = 0.5  # of the time, for what is shared; half of that at least for finding out who maps it
-SCAN_AGAIN_S = 30.0  # after there was no time for that
+LONGEST_SCAN_S = 4.0  # for that, where it had too little: twice as much each time, whatever a turn has
+SCAN_RESTS = 10  # times what it took in vain
 NICE = -10  # of threads that move; Linux has it by thread, and these end with the move
 
 
@@ -61,7 +62,7 @@ class LiveActuator(Actuator):
         self._shared_s = SHARED_SHARE * deadline_s
         # Of its own, since anybody's process can be stuck: that keeps no other question from being asked.
         self._scan = Workers(stuck_limit=1)
-        self._scan_again_s = 0.0
+        self._scan_s, self._scan_again_s = self._shared_s / 2, 0.0
         self._rhythm = rhythm
         self._since_s: Mapping[ProcessKey, float] = {}  # when pages of those with a rhythm were first wanted
         self._root = root
@@ -89,6 +90,7 @@ class LiveActuator(Actuator):
             for move, stranger in zip(moves, strangers, strict=True)
         ]
         in_time = [index for index, stranger in enumerate(strangers) if stranger != IN_TIME]
+        deadline_s = max(deadline_s, time.monotonic() + self._shared_s / 2)
         outcomes |= self._in_turn(moves, [index for index in shared if index in in_time], deadline_s, behind)
         outcomes |= self._together(moves, {index: paces[index] for index in paces if index in in_time})
         for index, stranger in enumerate(strangers):
@@ -141,12 +143,16 @@ class LiveActuator(Actuator):
             return [""] * len(moves)
         if "CAP_SYS_NICE" not in capabilities.effective():
             return ["CAP_SYS_NICE is missing" if move.among else "" for move in moves]
-        if time.monotonic() < self._scan_again_s:
+        began_s = time.monotonic()
+        if began_s < self._scan_again_s:
             return [IN_TIME if move.among else "" for move in moves]
+        until_s = max(until_s, began_s + self._scan_s)
         scan = partial(_found_strangers, moves, self._root, until_s)
         (found,) = self._scan.run([(shared[0].process, scan)])
         if isinstance(found, list):
-            self._scan_again_s = time.monotonic() + SCAN_AGAIN_S if IN_TIME in found else 0.0
+            if IN_TIME in found:
+                self._scan_s = min(2 * (until_s - began_s), LONGEST_SCAN_S)
+                self._scan_again_s = until_s + SCAN_RESTS * (until_s - began_s)
             return found
         why = found.value if isinstance(found, Unfinished) else str(found)
         return [f"who else maps it cannot be told: {why}" if move.among else "" for move in moves]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -305,13 +306,18 @@ def test_a_stuck_process_that_may_be_anybodys_keeps_nothing_but_what_is_shared_f
     assert stuck == ()
 
 
-@pytest.mark.parametrize(("again_s", "later"), [(30.0, Ending.DEADLINE), (0.0, Ending.DONE)])
+@pytest.mark.parametrize(("rests", "later"), [(100, Ending.DEADLINE), (-1, Ending.DONE)])
 def test_where_there_is_no_time_to_tell_who_maps_it_nothing_of_it_is_tried_nor_asked_for_a_while(
-    memory, asked, monkeypatch, again_s, later
+    memory, asked, monkeypatch, rests, later
 ):
-    told = iter([[IN_TIME, ""], ["", ""]])
-    monkeypatch.setattr(actuator, "SCAN_AGAIN_S", again_s)
-    monkeypatch.setattr(actuator, "strangers", lambda *_: next(told))
+    told, had_s = iter([[IN_TIME, ""], ["", ""]]), []
+
+    def strangers(_moves, _root, until_s):
+        had_s.append(until_s - time.monotonic())
+        return next(told)
+
+    monkeypatch.setattr(actuator, "SCAN_RESTS", rests)
+    monkeypatch.setattr(actuator, "strangers", strangers)
     monkeypatch.setattr(actuator.capabilities, "effective", lambda: {"CAP_SYS_NICE"})
     live = LiveActuator(Workers(), Sizes(BASE, 0))
     shared, alone = (
@@ -322,6 +328,7 @@ def test_where_there_is_no_time_to_tell_who_maps_it_nothing_of_it_is_tried_nor_a
 
     assert (first.ending, first.detail, first.call_s) == (Ending.DEADLINE, IN_TIME, ())
     assert (moved.ending, second.ending) == (Ending.DONE, later)
+    assert all(later_s > 1.5 * first_s for first_s, later_s in pairwise(had_s))
 
 
 def test_what_one_process_has_moves_before_anybody_is_asked_who_else_maps_what_is_shared(
