@@ -89,10 +89,11 @@ class LiveActuator(Actuator):
             replace(move, among=()) if stranger else move
             for move, stranger in zip(moves, strangers, strict=True)
         ]
-        in_time = [index for index, stranger in enumerate(strangers) if stranger != IN_TIME]
+        shared = [index for index in shared if strangers[index] != IN_TIME]
         deadline_s = max(deadline_s, time.monotonic() + self._shared_s / 2)
-        outcomes |= self._in_turn(moves, [index for index in shared if index in in_time], deadline_s, behind)
-        outcomes |= self._together(moves, {index: paces[index] for index in paces if index in in_time})
+        outcomes |= self._in_turn(moves, shared, deadline_s, behind)
+        if waiting := {index: pace for index, pace in paces.items() if strangers[index] != IN_TIME}:
+            outcomes |= self._together(moves, waiting)
         for index, stranger in enumerate(strangers):
             outcome = outcomes.get(index, Outcome(Ending.DEADLINE))
             yield replace(outcome, detail="; ".join(filter(None, (outcome.detail, stranger))))

@@ -45,13 +45,14 @@ def strangers(moves: Sequence[MovePages], root: Path = Path("/"), until_s: float
     Raises OSError where a process may not be looked at, and Malformed.
     """
     said, left = [""] * len(moves), {}
-    shared = [number for number, move in enumerate(moves) if move.among]
-    for number in shared:
+    for number, move in enumerate(moves):
+        if not move.among:
+            continue
         came_back()
         if time.monotonic() >= until_s:
-            return [IN_TIME if number in shared else "" for number in range(len(moves))]
+            return [IN_TIME if move.among else "" for move in moves]
         try:
-            left[number] = _memory(moves[number], root)
+            left[number] = _memory(move, root)
         except _GONE:
             said[number] = "it ended"
     for key, text, stat in _processes(root):

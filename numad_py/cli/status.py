@@ -69,12 +69,12 @@ def _lines(status: Status) -> Iterator[str]:
             f" {cost.postponed} processes were put off"
         )
     for profile, why in status.replaced.items():
-        yield (f"profile {profile}: another policy stands in for its own: {why}")
+        yield f"profile {profile}: another policy stands in for its own: {why}"
     if not status.jobs:
         yield "no job is labelled, or none that you may see"
     for job in status.jobs:
         for each in job.skipped:
-            yield (f"skipped in {job.cgroup}: {each.comm}, PID {each.pid}: {each.why}")
+            yield f"skipped in {job.cgroup}: {each.comm}, PID {each.pid}: {each.why}"
 
 
 def _table(status: Status) -> Table:

@@ -176,15 +176,12 @@ def _played(
 
 
 def _chosen(case: Case, noted: Sequence[_Candidate], lives: _Lives) -> list[_Candidate]:
-    times_s = np.array(lives.times_s)
-
-    def followed_s(begun_s: float) -> float:
-        return float(times_s[times_s <= begun_s + HORIZON_S][-1]) - begun_s
-
+    times_s, begun_s = np.array(lives.times_s), np.array([each.time_s for each in noted])
+    last = np.searchsorted(times_s, begun_s + HORIZON_S, side="right") - 1
     usable = [
         each
-        for each in noted
-        if followed_s(each.time_s) >= SHORTEST_S and each.time_s <= lives.moved_s.get(each.key, np.inf)
+        for each, followed_s in zip(noted, (times_s[last] - begun_s).tolist(), strict=True)
+        if followed_s >= SHORTEST_S and each.time_s <= lives.moved_s.get(each.key, np.inf)
     ]
     return Random(case.name).sample(usable, min(MOST, len(usable)))  # noqa: S311 - a draw, not a secret
 

@@ -25,10 +25,10 @@ from numad_py.topology import Bools, Floats, Ints, Topology
 
 LEAST_USE_SHARE: Final = 0.1  # of the CPU time, for a node to get a part
 LEAST_USE_OF_EVEN: Final = 0.4  # of an even share, where nodes are so many that this is less
-FAR_SHARE: Final = (
-    0.1  # of memory where none of its threads runs, from which on it is spread for distance alone,
-)
-FAR_RATIO: Final = 1.05  # if all wait so many times as long for it as they would then
+# For distance alone it is spread where more than this share lies where none of its threads runs, and all wait for it more
+# than so many times as long as they would then.
+FAR_SHARE: Final = 0.1
+FAR_RATIO: Final = 1.05
 
 
 class Use(NamedTuple):
@@ -106,12 +106,14 @@ def _wish(process: Process, rows: Bools, cores: Floats, on: Topology) -> Wish | 
     if not possible or over.sum() < 2:  # noqa: PLR2004 - several
         return None
     held = process.regions.resident_bytes[rows].sum(axis=0) * on.may_leave
-    even = over * held.sum() // over.sum()
-    every, away = max(int(held.sum()), 1), int(np.maximum(held - even, 0).sum())
-    now, then = _waited(np.array([cores, cores]), np.array([held, even]) / every, on).tolist()
+    every = max(int(held.sum()), 1)
     hard = _asking(cores[None], on)[0] > prices.streams(on)[over].max()
-    far = held[~over].sum() > FAR_SHARE * every and now > FAR_RATIO * then
-    if not (hard or far):
+    if not hard and held[~over].sum() <= FAR_SHARE * every:
+        return None
+    even = over * held.sum() // over.sum()
+    away = int(np.maximum(held - even, 0).sum())
+    now, then = _waited(np.array([cores, cores]), np.array([held, even]) / every, on).tolist()
+    if not hard and now <= FAR_RATIO * then:
         return None
     return Wish(
         tuple(node.id for node, fit in zip(on.nodes, over.tolist(), strict=True) if fit),

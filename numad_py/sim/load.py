@@ -145,6 +145,11 @@ class Demand:
     waiting_share: float = 1.0
     write_share: float = 0.0
 
+    @cached_property
+    def idle(self) -> Floats:
+        """1 where a process reaches for nothing from a node, else 0: it waits as near memory would let it."""
+        return np.where(self.reach.any(axis=2), 0.0, 1.0)
+
 
 def from_everywhere(share: Floats) -> Floats:
     """Give the reach of processes whose accesses go to the same nodes, wherever they come from."""
@@ -186,9 +191,7 @@ def _asked(on: Machine, demand: Demand, load: Floats) -> tuple[Floats, Floats, F
     """Give latencies at these loads, what is then asked from node to node and of each server, and its slope."""
     latency_ns = on.idle_ns * on.curve.factor(on.on_the_way(load, demand.write_share))
     ratio = latency_ns / np.diag(on.idle_ns)[:, None]
-    # Who reaches for nothing waits as near memory would let it, and its traffic is none.
-    waited = np.where(demand.reach.any(axis=2), np.einsum("pij,ij->pi", demand.reach, ratio), 1.0)
-    waiting = demand.waiting_share * waited
+    waiting = demand.waiting_share * (np.einsum("pij,ij->pi", demand.reach, ratio) + demand.idle)
     stretch = 1 - demand.waiting_share + waiting
     gb_per_s = np.einsum("pi,pij->ij", demand.gb_per_s / stretch, demand.reach)
     asked = on.carried(gb_per_s, demand.write_share) / on.limits

@@ -171,7 +171,12 @@ def test_what_few_workers_share_is_not_spread():
 
 
 @pytest.mark.parametrize(
-    ("pages", "away"), [({2: PAGES}, PAGES), ({0: PAGES * 95 // 100, 2: PAGES * 5 // 100}, 0)]
+    ("pages", "away"),
+    [
+        ({2: PAGES}, PAGES),
+        ({0: PAGES * 95 // 100, 2: PAGES * 5 // 100}, 0),
+        ({0: PAGES * 88 // 100, 2: PAGES * 12 // 100}, 0),
+    ],
 )
 def test_memory_where_none_of_its_threads_runs_comes_among_them_however_few_they_are(pages, away):
     on = topology(3, cpus=10)
