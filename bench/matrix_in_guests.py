@@ -3,9 +3,9 @@
 """Count what share of a workload's accesses is remote in the 80 s after its label, whoever may move it.
 
     .venv/bin/python bench/matrix_in_guests.py --minutes 60
-    .venv/bin/python bench/matrix_in_guests.py --guest two-nodes --workload late-bound --runs 3
+    .venv/bin/python bench/matrix_in_guests.py --guest two-nodes --workload late-bound --runs 3 --since 2026-11-30
 
-Boots guests for those cells of the matrix that docs/policies-in-guests.jsonl does not have yet, says beforehand how long
+Boots guests for those cells of the matrix that docs/policies-in-guests.jsonl does not have so often yet, says beforehand how long
 that will take, keeps each cell as soon as it is measured, and writes docs/policies-in-guests.md anew.
 """
 
@@ -133,7 +133,8 @@ def _git(*words: str) -> str:
 
 def wanted(said: argparse.Namespace) -> list[Cell]:
     """Give the cells that are asked for and were not measured so often yet."""
-    measured = [tuple(each[name] for name in Cell._fields) for each in matrix_table.kept()]
+    kept = [each for each in matrix_table.kept() if each["date"] >= said.since]
+    measured = [tuple(each[name] for name in Cell._fields) for each in kept]
     asked = [
         cell
         for cell in matrix()
@@ -174,6 +175,9 @@ def arguments() -> argparse.Namespace:
             f"--{name}", action="append", choices=choices, help="may be given again; all of them"
         )
     parser.add_argument("--runs", type=int, default=1, help="how often each (%(default)s)")
+    parser.add_argument(
+        "--since", default="", metavar="DATE", help="count no run before this day, as 2026-11-30, of UTC"
+    )
     parser.add_argument("--minutes", type=float, default=600, help="stop booting then (%(default)s)")
     parser.add_argument("--in-guest", nargs="+", type=Cell.read, metavar="CELL", help=argparse.SUPPRESS)
     return parser.parse_args()

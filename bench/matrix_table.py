@@ -22,6 +22,7 @@ SETTLES_S_OF_TASKS = {"unbound": 8}
 RESTLESS, RESTLESS_SHARE, RESTLESS_PAGES = "wanderer-2-s", 0.03, 49_030
 KERNEL_SHARE, KERNEL_PAGES = 0.02, 1.05
 NOBODY = "hold"
+SHOWN_RUNS = 3
 
 
 class Row(NamedTuple):
@@ -49,10 +50,11 @@ def keep(cells: list[dict[str, Any]]) -> None:
 
 
 def write(cells: int) -> None:
-    """Write the tables, of so many cells in all, below what the page says by hand."""
+    """Write the tables, of so many cells in all and the last runs of each, below what the page says by hand."""
     rows: Rows = defaultdict(list)
     for cell in kept():
         rows[Row(*(cell[name] for name in Row._fields))].append(cell)
+    rows = {row: cells[-SHOWN_RUNS:] for row, cells in rows.items()}
     head = PAGE.read_text().partition(BEGIN)[0]
     counted = f"\nOf {cells} cells {len(rows)} were measured.\n"
     PAGE.write_text(head + BEGIN + counted + "".join(f"{line}\n" for line in _lines(rows)))

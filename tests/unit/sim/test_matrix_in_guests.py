@@ -14,7 +14,14 @@ from bench.matrix_in_guests import Cell
 
 CELL = Cell("two-nodes", "threshold", "on", "late-bound")
 ALONE = CELL._replace(mover="hold")
-COUNTED = {"settled_s": 4, "mover_cpu_s": 2.0, "pace_ms": [10.0, 11.0], "kernel": "6.1.0", "commit": "abc"}
+COUNTED = {
+    "settled_s": 4,
+    "mover_cpu_s": 2.0,
+    "pace_ms": [10.0, 11.0],
+    "kernel": "6.1.0",
+    "commit": "abc",
+    "date": "2026-11-30T09:50Z",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +38,7 @@ def counted(cell, share, pages):
 
 def asked(**only):
     said = dict.fromkeys(("guest", "mover", "balancing", "workload"))
-    return Namespace(**(said | {"runs": 1} | only))
+    return Namespace(**(said | {"runs": 1, "since": ""} | only))
 
 
 def test_what_was_counted_as_often_as_wanted_is_not_counted_again():
@@ -42,6 +49,15 @@ def test_what_was_counted_as_often_as_wanted_is_not_counted_again():
     assert CELL not in once
     assert twice.count(CELL) == 1
     assert twice.count(ALONE) == 2
+
+
+def test_runs_before_the_day_that_is_asked_for_are_not_counted():
+    matrix_table.keep([counted(CELL, 0.1, 100)])
+
+    that_day, next_day = (bench.wanted(asked(since=f"2026-{day}")) for day in ("11-30", "12-01"))
+
+    assert CELL not in that_day
+    assert CELL in next_day
 
 
 def test_one_boot_is_given_what_fits_of_one_guest():
@@ -89,6 +105,14 @@ def test_of_several_runs_the_page_has_the_median_and_the_range():
 
     assert "| 0.080 (0.050–0.300) | 4 s, 4 s, 4 s | 100 (100–100) |" in Path(matrix_table.PAGE).read_text()
     assert "at most 0.10: met; after 8 s: met" in Path(matrix_table.PAGE).read_text()
+
+
+def test_the_page_shows_the_last_three_runs_whatever_they_came_to():
+    matrix_table.keep([counted(CELL, share, 100) for share in (0.01, 0.02, 0.09, 0.08)])
+
+    matrix_table.write(119)
+
+    assert "| 0.080 (0.020–0.090) |" in Path(matrix_table.PAGE).read_text()
 
 
 def test_a_run_that_never_settled_stands_beside_those_that_did():
