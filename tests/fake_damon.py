@@ -2,6 +2,7 @@
 
 """The files of DAMON as plain files: what is written stays to be read, and the directories are there beforehand."""
 
+import shutil
 from pathlib import Path
 
 ADMIN = Path("sys/kernel/mm/damon/admin/kdamonds")
@@ -66,6 +67,7 @@ class FakeDamon:
     def regions(self, target, *rows, first=5):
         """Let a target's scheme have been applied to rows of (start, end, nr_accesses), numbered from ``first``."""
         folder = CONTEXT / f"schemes/{target}/tried_regions"
+        shutil.rmtree(self.root / folder, ignore_errors=True)
         self.write(folder / "total_bytes", sum(end - start for start, end, _ in rows))
         for index, row in enumerate(rows, first):
             for name, value in zip(("start", "end", "nr_accesses"), row, strict=True):

@@ -118,12 +118,23 @@ class FakeRoot:
 
 
 def stat(
-    pid, comm="python3", *, cpu=0, utime=0, num_threads=1, start_ticks=7, rss_pages=0, faults=0, start_stack=0
+    pid,
+    comm="python3",
+    *,
+    cpu=0,
+    utime=0,
+    num_threads=1,
+    start_ticks=7,
+    rss_pages=0,
+    faults=0,
+    start_stack=0,
+    flags=0,
 ):
     """Give a line of /proc/PID/stat."""
     fields = ["0"] * 50
     said = {
         0: "S",
+        6: flags,
         7: faults,
         11: utime,
         17: num_threads,

@@ -92,10 +92,11 @@ def _processes(root: Path) -> Iterator[tuple[ProcessKey, bytes, proc_stat.Stat]]
 
 
 def _looked_at(pid: int, root: Path) -> tuple[bytes, proc_stat.Stat]:
-    text = b""
+    text, stat = b"", proc_stat.read(pid, root)
+    if stat.is_kernel_thread:  # of which large machines have thousands
+        return text, stat
     with suppress(ProcessLookupError):
         text = maps.read(pid, root)
-    stat = proc_stat.read(pid, root)
     if text or stat.num_threads == 1:
         return text, stat
     # Where the first thread has ended, only the others show what the process has: exit_mm() in kernel/exit.c.

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from numad_py.kernel import Malformed
+from numad_py.kernel import Malformed, small_file
 from numad_py.topology import Addresses, Ints
 
 __all__ = ["Malformed", "Maps", "parse", "read", "read_thread"]
@@ -61,12 +61,12 @@ class Maps:
 
 def read(pid: int, root: Path = Path("/")) -> bytes:
     """Read /proc/PID/maps; empty for kernel threads. Rights as for numa_maps."""
-    return (root / f"proc/{pid}/maps").read_bytes()
+    return small_file.read(f"{root}/proc/{pid}/maps")
 
 
 def read_thread(pid: int, tid: int, root: Path = Path("/")) -> bytes:
     """Read the same from one thread of a process; empty for one that has ended and was not waited for."""
-    return (root / f"proc/{pid}/task/{tid}/maps").read_bytes()
+    return small_file.read(f"{root}/proc/{pid}/task/{tid}/maps")
 
 
 def parse(text: bytes) -> Maps:

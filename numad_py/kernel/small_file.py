@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Read a file that the kernel writes as it is read, which is small: pathlib and buffers take three times as long as it."""
+"""Read a file that the kernel writes as it is read, mostly a small one: pathlib and buffers take three times as long as it."""
 
 import os
 from typing import Final

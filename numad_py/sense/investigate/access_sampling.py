@@ -105,6 +105,10 @@ class AccessSampler:
             watching, self._watcher, self._watching = self._watching, None, None
             watching.result()
 
+    def is_settled(self) -> bool:
+        """Say that it never is: more samples tell more."""
+        return False
+
     def collect(self) -> dict[ProcessKey, Accesses]:
         """Give what was seen since the start, by process; nothing of those that are gone, or not to be believed."""
         before_s = time.thread_time()

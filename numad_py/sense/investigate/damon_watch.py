@@ -22,7 +22,7 @@ from numad_py.kernel import Malformed, damon, proc_stat, vmstat
 from numad_py.model import Accesses, AccessSource, Process, ProcessKey, Regions, ThreadGroup, Threads
 from numad_py.sense.cpu_time import TICK_S, CpuTime
 from numad_py.sense.investigate.damon_claim import Claim
-from numad_py.topology import Addresses, Ints, Topology
+from numad_py.topology import Addresses, Floats, Ints, Topology
 
 CHECKS: Final = 10  # of each region in a round; then they are adapted, and the next round begins
 ROUNDS: Final = 2  # at least, in the time there is
@@ -30,6 +30,11 @@ FASTEST_S: Final = 0.005  # from one check to the next
 REGIONS: Final = (8, 128)  # of each process, at least and at most
 CHECK_S: Final = 10e-6  # of CPU time for one region: as on the slowest machine, until this one's is known
 CHEAPEST_S: Final = 0.1e-6
+LOOKS_S: Final = (1.5, 3.0, 6.0)  # after the start: few, since each costs us three files for each region
+PARTS: Final = (
+    8  # of what is watched of a process, to compare two looks: each region alone is checked ten times
+)
+UNLIKE_SHARE: Final = 0.2  # of what two looks saw, at most, in other parts by one than by the other
 
 _ENDED: Final = "ZX"  # states of /proc/PID/stat; DAMON goes on until somebody has waited for the process
 
@@ -38,9 +43,10 @@ _Rows = tuple[Addresses, Addresses, Ints]
 
 @dataclass(frozen=True, eq=False)
 class _Watch:
-    """What is being watched, in the order of DAMON's targets."""
+    """What is being watched, in the order of DAMON's targets; ``parts`` are where parts of it begin, and the end."""
 
     keys: tuple[ProcessKey, ...]
+    parts: tuple[Addresses, ...]
     pace: damon.Pace
     kdamond: int
     began_s: float
@@ -100,10 +106,28 @@ class Damon:
         if kdamond is None:
             self._release()
             return "DAMON ended at once: the processes are gone"
-        self._watch = _Watch(tuple(having), self.pace, kdamond, time.monotonic())
+        parts = tuple(_parts(target.edges) for target in targets)
+        self._watch = _Watch(tuple(having), parts, self.pace, kdamond, time.monotonic())
+        self._looks_s = [] if pieces < REGIONS[1] else list(LOOKS_S)  # what was cut coarsely takes DAMON time
+        self._seen = np.zeros(0)
         self._scanned, self._cpu_time = self._scanned_pages(), CpuTime(self._root)
         self._threads(self._watch)
         return ""
+
+    def is_settled(self) -> bool:
+        """Whether two looks in a row saw the same, or it was ended: then watching on tells no more."""
+        watch = self._watch
+        if watch is None or not self._looks_s or time.monotonic() < watch.began_s + self._looks_s[0]:
+            return watch is None
+        del self._looks_s[0]
+        try:
+            rows = self._read(watch)
+        except (OSError, Malformed):
+            return False  # collect() says so, if it goes on
+        if rows is None:
+            return True
+        before, self._seen = self._seen, _heat(rows, watch.parts)
+        return len(before) > 0 and _is_like(before, self._seen)
 
     def collect(self) -> dict[ProcessKey, Accesses]:
         """Give what each process that is still there touched in the last round; none if that is not known.
@@ -204,6 +228,27 @@ def pace_of(processes: int, check_s: float, *, core_share: float, watch_s: float
     sample_us = int(max(FASTEST_S, regions * check_s / core_share) * 1e6)
     # DAMON merges no further than the fewest, and goes on to split below half of the most. It takes no fewer than 3.
     return damon.Pace(sample_us, CHECKS * sample_us, max(regions // 4, 3), 2 * regions)
+
+
+def _parts(edges: Addresses) -> Addresses:
+    """Give where each of some parts of these ranges begins, and where the last ends."""
+    first = np.arange(PARTS) * len(edges) // PARTS
+    return np.append(edges[first, 0], edges[-1:, 1])
+
+
+def _heat(rows: Sequence[_Rows], parts: Sequence[Addresses]) -> Floats:
+    """Give how often parts were found accessed, by byte, those of each process behind those of the one before."""
+    heat = []
+    for (start, end, counts), part in zip(rows, parts, strict=True):
+        edges = np.stack([start, end], axis=1).ravel()
+        until = np.cumsum(np.stack([np.zeros(len(start)), (end - start) * counts], axis=1).ravel())
+        heat.append(np.diff(np.interp(part, edges, until)) if len(edges) else np.zeros(PARTS))
+    return np.concatenate(heat)
+
+
+def _is_like(before: Floats, after: Floats) -> bool:
+    seen = (before + after).sum()
+    return bool(seen > 0 and np.abs(before - after).sum() <= UNLIKE_SHARE * seen)
 
 
 def cut(regions: Regions, pieces: int) -> Addresses:

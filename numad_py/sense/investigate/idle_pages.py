@@ -93,6 +93,10 @@ class IdlePages:
         sizes = {"page_bytes": self._topology.page_bytes, "huge_bytes": hugepages.pmd_bytes(self._root)}
         return page_idle.frames(key.pid, address, **sizes, root=self._root)
 
+    def is_settled(self) -> bool:
+        """Say that it never is: a page that is still idle may be accessed later."""
+        return False
+
     def collect(self) -> Mapping[ProcessKey, Accesses]:
         """Give, by process, how many of the pages marked in each piece were accessed, by whomever."""
         began_s = time.thread_time()

@@ -6,7 +6,7 @@ Problem: who touches which memory cannot be seen from where pages and threads ar
 on several nodes; seeing it costs more than a look may.
 Primitive: a few sources that can watch a job for a while, each of which may be unable to, here or now.
 Application: jobs take turns, each for at most ``WATCH_S`` in ``EVERY_S`` by a source, the first that can and sees
-anything; what that costs is kept within a share of a core of its own, and told apart. Of a job that mostly shares its
+anything, and no longer than it tells anything new; what that costs is kept within a share of a core of its own, and told apart. Of a job that mostly shares its
 memory, those that see what is shared are asked first.
 """
 
@@ -53,6 +53,10 @@ class Source(Protocol):
 
     def start(self, processes: Sequence[Process]) -> bool:
         """Begin to watch; False where that cannot be."""
+        ...
+
+    def is_settled(self) -> bool:
+        """Whether watching on would tell no more; may take as long as ``collect``."""
         ...
 
     def collect(self) -> Mapping[ProcessKey, Accesses]:
@@ -143,7 +147,7 @@ class Investigations:
     def _wait(self, source: Source) -> None:
         until_s = time.monotonic() + self._watch_s
         while (left_s := until_s - time.monotonic()) > 0 and source.cost_s <= CORE_SHARE * WATCH_S:
-            if self._stopping.wait(min(left_s, 1.0)):
+            if self._stopping.wait(min(left_s, 0.5)) or source.is_settled():
                 return
 
     def _count(self, now_s: float, jobs: Sequence[Job]) -> None:

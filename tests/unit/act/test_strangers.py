@@ -153,9 +153,18 @@ def test_a_process_that_ended_and_a_thread_of_the_kernels_map_nothing(root, file
     assert strangers([wish(file)], root) == [""]
 
 
+def test_what_a_thread_of_the_kernels_maps_is_not_asked(root, file):
+    (root / "proc/8").mkdir()
+    (root / "proc/8/maps").symlink_to(FORBIDDEN)
+    (root / "proc/8/stat").write_text(stat(8, "kworker/0:1", flags=0x0420_8060))
+
+    assert strangers([wish(file)], root) == [""]
+
+
 def test_where_a_process_may_not_be_looked_at_it_is_said_rather_than_guessed(root, file):
     (root / "proc/9").mkdir()
     (root / "proc/9/maps").symlink_to(FORBIDDEN)
+    (root / "proc/9/stat").write_text(stat(9))
 
     with pytest.raises(PermissionError):
         strangers([wish(file)], root)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from numad_py.kernel import damon
 from numad_py.model import AccessSource, ProcessKey
+from numad_py.sense.investigate import damon_watch
 from numad_py.sense.investigate.damon_watch import CHECKS, Damon, cut, pace_of
 from tests import builders
 from tests.fake_damon import ADMIN, CONTEXT, FakeDamon
@@ -116,6 +117,83 @@ def test_what_was_seen_while_reclaim_ran_is_not_given_but_what_comes_after_is(wa
     assert watching.collect() == {}
     assert watching.problems == [RECLAIM]
     assert list(watching.collect()) == [ONE, OTHER]
+
+
+REGION = PROCESSES[0].regions
+START, END = int(REGION.start[0]), int(REGION.end[0])
+MIDDLE = (START + END) // 2
+
+
+@pytest.fixture
+def looking(monkeypatch, machine, kernel):
+    """Watch both, each at its half, and look as often as asked."""
+    monkeypatch.setattr(damon_watch, "LOOKS_S", [0.0] * 5)
+    kernel.regions(0, (START, MIDDLE, 9))
+    kernel.regions(1, (MIDDLE, END, 7))
+    watching = damon_of(machine)
+    assert watching.start(PROCESSES)
+    return watching
+
+
+def test_it_is_settled_once_two_looks_saw_much_the_same(looking, kernel):
+    first = looking.is_settled()
+    kernel.regions(0, (START, MIDDLE, 8))
+
+    assert (first, looking.is_settled()) == (False, True)
+    assert list(looking.collect()) == [ONE, OTHER]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [[(MIDDLE, END, 9)], [], [(START, (3 * START + MIDDLE) // 4, 9)]],
+    ids=["the other half", "nothing", "an eighth"],
+)
+def test_it_is_not_settled_while_a_process_is_seen_elsewhere(looking, kernel, now):
+    looking.is_settled()
+    kernel.regions(0, *now)
+
+    assert not looking.is_settled()
+    assert looking.is_settled()
+
+
+def test_where_nothing_was_seen_yet_it_is_not_settled(looking, kernel):
+    for index in (0, 1):
+        kernel.regions(index)
+
+    assert not any(looking.is_settled() for _ in range(3))
+
+
+def test_it_looks_at_few_times_alone(watching, kernel):
+    for _ in range(3):
+        assert not watching.is_settled()
+
+    assert kernel.read("0/state") == "on"
+
+
+def test_what_is_cut_coarsely_is_left_to_damon_for_as_long_as_there_is(monkeypatch, machine, kernel):
+    monkeypatch.setattr(damon_watch, "LOOKS_S", [0.0] * 5)
+    watching = damon_of(machine, watch_s=0.2)
+    assert watching.start(PROCESSES)
+    assert watching.pace.most_regions // 2 // len(PROCESSES) < 128
+
+    assert not any(watching.is_settled() for _ in range(3))
+
+
+def test_what_was_ended_is_settled_and_what_does_not_answer_is_not(looking, kernel):
+    kernel.refuse("0/state")
+    refused = looking.is_settled()
+    (kernel.root / ADMIN / "0/state").unlink()
+    kernel.write(ADMIN / "0/state", "on")
+    kernel.replaced()
+
+    assert (refused, looking.is_settled()) == (False, True)
+
+
+def test_before_it_began_and_after_it_was_stopped_there_is_nothing_to_wait_for(machine, looking):
+    looking.stop()
+
+    assert looking.is_settled()
+    assert damon_of(machine).is_settled()
 
 
 @pytest.mark.parametrize("end", ["gone", "zombie", "another"])

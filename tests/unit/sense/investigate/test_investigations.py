@@ -20,12 +20,15 @@ class Watcher:
     def __init__(self, *, can=True, why=(), sees=True, sees_shared=True):
         self.can, self.problems, self.cost_s = can, list(why), 0.0
         self.sees, self.sees_shared = sees, sees_shared
-        self.watched, self.stops = [], 0
+        self.settled, self.watched, self.stops = False, [], 0
 
     def start(self, processes):
         if self.can:
             self.watched.append([each.key.pid for each in processes])
         return self.can
+
+    def is_settled(self):
+        return self.settled
 
     def collect(self):
         return {ProcessKey(self.watched[-1][0], 7): SEEN} if self.sees else {}
@@ -202,6 +205,15 @@ def test_of_a_job_that_mostly_shares_its_memory_a_source_that_sees_what_is_share
     wait([watching.watching], timeout=60)
 
     assert [each.watched for each in sources] == watched
+
+
+def test_what_tells_nothing_new_any_more_ends_early(investigate):
+    watcher = Watcher()
+    watcher.settled = True
+
+    told = found(investigate(watcher, watch_s=3600.0), [0], ON_BOTH)
+
+    assert (told, watcher.stops) == ([100], 1)
 
 
 def test_what_costs_too_much_ends_early_and_what_it_cost_is_told(investigate):
