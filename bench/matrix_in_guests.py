@@ -176,7 +176,7 @@ def arguments() -> argparse.Namespace:
         )
     parser.add_argument("--runs", type=int, default=1, help="how often each (%(default)s)")
     parser.add_argument(
-        "--since", default="", metavar="DATE", help="count no run before this day, as 2026-11-30, of UTC"
+        "--since", default="", metavar="TIME", help="count no run before it: 2026-11-30, or 2026-11-30T10:12Z"
     )
     parser.add_argument("--minutes", type=float, default=600, help="stop booting then (%(default)s)")
     parser.add_argument("--in-guest", nargs="+", type=Cell.read, metavar="CELL", help=argparse.SUPPRESS)

@@ -186,7 +186,7 @@ class Guard(Policy):
             allowance.held.append(Held(move.process, move.limit_bytes, *refusal))
             return None
         trimmed = ranges.only_movable(move, process)
-        trimmed = ranges.without_stayed(trimmed, past.stayed, snapshot.time_s)
+        trimmed = ranges.without_stayed(trimmed, past.stayed, snapshot.time_s, process, snapshot.topology)
         trimmed = ranges.from_where_it_got_to(trimmed, past.reached.get(_asked(move), 0))
         if not len(trimmed.start):
             return None

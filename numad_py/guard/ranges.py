@@ -102,22 +102,35 @@ def gaining(move: MovePages, process: Process, on: Topology) -> list[int]:
     return [target for target, gains in zip(targets, poorer.tolist(), strict=True) if gains] or targets
 
 
-def without_stayed(move: MovePages, stayed: Iterable[Stayed], now_s: float) -> MovePages:
-    """Cut out what would not move a while ago; the limit is no more than what is left, so that it takes no room from others."""
+def without_stayed(
+    move: MovePages, stayed: Iterable[Stayed], now_s: float, process: Process, on: Topology
+) -> MovePages:
+    """Cut out what would not move a while ago, of ranges that lie in regions of the process.
+
+    The limit is no more than what is left of what the regions have on the sources: what moves takes no room from others,
+    and nothing is looked for in vain.
+    """
     fresh = [
         (each.start, each.end) for each in stayed if now_s < each.until_s and not (each.alone and move.among)
     ]
     if not fresh:
         return move
     holes = np.sort(np.concatenate([np.stack(pair, axis=1) for pair in fresh]), axis=0)
-    left = _without(move, holes[:, 0], holes[:, 1])
-    return replace(left, limit_bytes=min(move.limit_bytes, int((left.end - left.start).sum())))
-
-
-def _without(move: MovePages, hole_start: Addresses, hole_end: Addresses) -> MovePages:
-    """Cut holes, ascending and apart, out of ascending ranges."""
-    row, start, end = _cut(move.start, move.end, hole_start, hole_end)
-    return replace(move, start=start, end=end, page_bytes=move.page_bytes[row], whole=False)
+    row, start, end = _cut(move.start, move.end, holes[:, 0], holes[:, 1])
+    left_bytes = np.bincount(row, end - start, len(move.start))
+    regions = process.regions
+    region = np.searchsorted(regions.start, move.start, side="right") - 1
+    there = [on.index_of[source] for source in move.sources]
+    away_bytes = regions.resident_bytes[region][:, there].sum(axis=1)
+    may_go_bytes = np.clip(away_bytes - (move.end - move.start - left_bytes), 0, left_bytes)
+    return replace(
+        move,
+        start=start,
+        end=end,
+        page_bytes=move.page_bytes[row],
+        limit_bytes=min(move.limit_bytes, int(may_go_bytes.sum())),
+        whole=False,
+    )
 
 
 def _cut(

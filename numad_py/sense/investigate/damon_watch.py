@@ -78,6 +78,7 @@ class Damon:
         self._check_s = CHECK_S
         self._watch: _Watch | None = None
         self._cost_s = 0.0
+        self._settled: list[_Rows] | None = None  # what the look saw by which it was
         self.pace: damon.Pace | None = None
         self.problems: list[str] = []
 
@@ -109,7 +110,7 @@ class Damon:
         parts = tuple(_parts(target.edges) for target in targets)
         self._watch = _Watch(tuple(having), parts, self.pace, kdamond, time.monotonic())
         self._looks_s = [] if pieces < REGIONS[1] else list(LOOKS_S)  # what was cut coarsely takes DAMON time
-        self._seen = np.zeros(0)
+        self._seen, self._settled = np.zeros(0), None
         self._scanned, self._cpu_time = self._scanned_pages(), CpuTime(self._root)
         self._threads(self._watch)
         return ""
@@ -127,12 +128,15 @@ class Damon:
         if rows is None:
             return True
         before, self._seen = self._seen, _heat(rows, watch.parts)
-        return len(before) > 0 and _is_like(before, self._seen)
+        if not len(before) or not _is_like(before, self._seen):
+            return False
+        self._settled = rows
+        return True
 
     def collect(self) -> dict[ProcessKey, Accesses]:
         """Give what each process that is still there touched in the last round; none if that is not known.
 
-        Blocks until the round ends, for one or two times CHECKS intervals. Each process is one group, whose CPU
+        Blocks until the round ends, for one or two times CHECKS intervals, unless it has just settled. Each process is one group, whose CPU
         time is since the start or the last call. Where reclaim ran meanwhile it too took the accessed bits, and
         nothing is given.
         """
@@ -140,7 +144,7 @@ class Damon:
         if watch is None:
             return {}
         try:
-            rows = self._read(watch)
+            rows, self._settled = self._settled or self._read(watch), None
         except (OSError, Malformed) as error:
             self.problems.append(f"DAMON did not answer: {error}")
             return {}

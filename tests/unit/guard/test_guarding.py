@@ -492,6 +492,27 @@ def test_pages_that_will_not_move_take_neither_rate_nor_room_from_others():
     assert [granted.limit_bytes for granted in plan.moves] == [PAGE, 16 * MIB - PAGE]
 
 
+def test_where_all_that_is_away_would_not_move_nothing_is_looked_for():
+    one = process(pages={0: 2, 1: 98})
+    guard = guarded(move(one), limits=Limits(1e6, backoff_s=30))
+
+    turn(guard, 100.0, one, stays([0, 50], EACCES=2))
+    soon = turn(guard, 101.0, one, Outcome(Ending.DONE))
+    later = turn(guard, 131.0, one, Outcome(Ending.DONE))
+
+    assert (len(soon.moves), len(later.moves)) == (0, 1)
+
+
+def test_pages_that_would_not_move_leave_the_rest_of_a_small_allowance():
+    one = process(pages={0: 60, 1: 40})
+    guard = guarded(move(one, limit_bytes=10 * PAGE), limits=Limits(1e6, backoff_s=30))
+
+    turn(guard, 100.0, one, stays(range(30), EACCES=30))
+    plan = turn(guard, 101.0, one, Outcome(Ending.DONE))
+
+    assert plan.moves[0].limit_bytes == 10 * PAGE
+
+
 def test_pages_that_others_map_are_tried_again_but_less_often_each_time():
     one = process(pages={0: 100})
     guard = guarded(move(one), limits=Limits(1e6, backoff_s=30))
