@@ -5,8 +5,8 @@
     .venv/bin/python bench/matrix_in_guests.py --minutes 60
     .venv/bin/python bench/matrix_in_guests.py --guest two-nodes --workload late-bound --runs 3 --since 2026-11-30
 
-Boots guests for those cells of the matrix that docs/policies-in-guests.jsonl does not have so often yet, says beforehand how long
-that will take, keeps each cell as soon as it is measured, and writes docs/policies-in-guests.md anew.
+Boots guests for those cells of the matrix that docs/policies-in-guests.jsonl does not have so often yet, says beforehand
+how long that will take, keeps each cell as soon as it is measured, and writes docs/policies-in-guests.md anew.
 """
 
 import argparse

@@ -120,7 +120,7 @@ def without_stayed(
     left_bytes = np.bincount(row, end - start, len(move.start))
     regions = process.regions
     region = np.searchsorted(regions.start, move.start, side="right") - 1
-    there = [on.index_of[source] for source in move.sources]
+    there = [on.index_of[source] for source in move.sources if source in on.index_of]
     away_bytes = regions.resident_bytes[region][:, there].sum(axis=1)
     may_go_bytes = np.clip(away_bytes - (move.end - move.start - left_bytes), 0, left_bytes)
     return replace(

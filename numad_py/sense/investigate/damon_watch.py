@@ -31,9 +31,7 @@ REGIONS: Final = (8, 128)  # of each process, at least and at most
 CHECK_S: Final = 10e-6  # of CPU time for one region: as on the slowest machine, until this one's is known
 CHEAPEST_S: Final = 0.1e-6
 LOOKS_S: Final = (1.5, 3.0, 6.0)  # after the start: few, since each costs us three files for each region
-PARTS: Final = (
-    8  # of what is watched of a process, to compare two looks: each region alone is checked ten times
-)
+PARTS: Final = 8  # of a process, by which two looks are compared: one region is checked ten times alone
 UNLIKE_SHARE: Final = 0.2  # of what two looks saw, at most, in other parts by one than by the other
 
 _ENDED: Final = "ZX"  # states of /proc/PID/stat; DAMON goes on until somebody has waited for the process
@@ -136,9 +134,9 @@ class Damon:
     def collect(self) -> dict[ProcessKey, Accesses]:
         """Give what each process that is still there touched in the last round; none if that is not known.
 
-        Blocks until the round ends, for one or two times CHECKS intervals, unless it has just settled. Each process is one group, whose CPU
-        time is since the start or the last call. Where reclaim ran meanwhile it too took the accessed bits, and
-        nothing is given.
+        Blocks until the round ends, for one or two times CHECKS intervals, unless it has just settled. Each process
+        is one group, whose CPU time is since the start or the last call. Where reclaim ran meanwhile it too took the
+        accessed bits, and nothing is given.
         """
         watch = self._watch
         if watch is None:

@@ -6,8 +6,8 @@ Problem: who touches which memory cannot be seen from where pages and threads ar
 on several nodes; seeing it costs more than a look may.
 Primitive: a few sources that can watch a job for a while, each of which may be unable to, here or now.
 Application: jobs take turns, each for at most ``WATCH_S`` in ``EVERY_S`` by a source, the first that can and sees
-anything, and no longer than it tells anything new; what that costs is kept within a share of a core of its own, and told apart. Of a job that mostly shares its
-memory, those that see what is shared are asked first.
+anything, and no longer than it tells anything new; what that costs is kept within a share of a core of its own, and
+told apart. Of a job that mostly shares its memory, those that see what is shared are asked first.
 """
 
 import threading
