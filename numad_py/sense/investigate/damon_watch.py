@@ -31,7 +31,7 @@ REGIONS: Final = (8, 128)  # of each process, at least and at most
 CHECK_S: Final = 10e-6  # of CPU time for one region: as on the slowest machine, until this one's is known
 CHEAPEST_S: Final = 0.1e-6
 LOOKS_S: Final = (1.5, 3.0, 6.0)  # after the start: few, since each costs us three files for each region
-PARTS: Final = 8  # of a process, by which two looks are compared: one region is checked ten times alone
+PARTS: Final = 8  # of a process, by which two looks are compared: ten checks of one region alone are few
 UNLIKE_SHARE: Final = 0.2  # of what two looks saw, at most, in other parts by one than by the other
 
 _ENDED: Final = "ZX"  # states of /proc/PID/stat; DAMON goes on until somebody has waited for the process
